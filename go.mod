@@ -1,0 +1,3 @@
+module github.com/rolmail/rolmail
+
+go 1.26
