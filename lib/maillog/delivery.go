@@ -1,0 +1,293 @@
+package maillog
+
+import "bytes"
+
+// deliveryLine parses "to=<r>, orig_to=<o>, relay=h[ip]:25, conn_use=2,
+// delay=0.8, delays=a/b/c/d, tls=may, dsn=2.0.0, status=sent (text)"
+// (src/global/log_adhoc.c). Keys come in any order and new ones may appear.
+func deliveryLine(ev *Event, b []byte) Class {
+	ev.Kind = KindDelivery
+	ev.Rcpt, b = address(b)
+	for len(b) > 0 {
+		if b[0] == ' ' {
+			b = b[1:]
+			continue
+		}
+		i := bytes.IndexByte(b, '=')
+		if i < 0 {
+			break
+		}
+		key, rest := b[:i], b[i+1:]
+		switch string(key) {
+		case "status":
+			status(ev, rest)
+			return Used
+		case "orig_to":
+			ev.OrigTo, b = address(rest)
+			continue
+		}
+		var v []byte
+		v, b = cutComma(rest)
+		switch string(key) {
+		case "relay":
+			ev.Relay = v
+			ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(v)
+			if bytes.IndexByte(ev.RelayIP, '/') >= 0 { // a socket
+				ev.RelayIP = nil
+			}
+		case "delay":
+			ev.Delay = seconds(v)
+		case "delays":
+			delays(ev, v)
+		case "dsn":
+			ev.DSN = v
+		case "tls":
+			ev.TLSProto = v
+		}
+	}
+	if ev.Relay == nil && ev.DSN == nil {
+		return Unparsed
+	}
+	return Used
+}
+
+// address reads <a> up to the ", " that a key follows, or a bare address.
+func address(b []byte) (addr, rest []byte) {
+	if len(b) == 0 || b[0] != '<' {
+		return cutComma(b)
+	}
+	for at := 1; ; {
+		i := bytes.IndexByte(b[at:], '>')
+		if i < 0 {
+			return b[1:], nil
+		}
+		i += at
+		rest := b[i+1:]
+		if len(rest) == 0 {
+			return b[1:i], nil
+		}
+		if k, ok := bytes.CutPrefix(rest, []byte(", ")); ok && isKey(k) {
+			return b[1:i], k
+		}
+		at = i + 1
+	}
+}
+
+// isKey reports whether b begins with a lower-case word and an equals sign.
+func isKey(b []byte) bool {
+	for i, c := range b {
+		if c == '=' {
+			return i > 0
+		}
+		if (c < 'a' || c > 'z') && c != '_' {
+			return false
+		}
+	}
+	return false
+}
+
+// status parses "sent (text)"; the text may hold anything, parentheses too,
+// and lacks its last one where Postfix cut the record.
+func status(ev *Event, b []byte) {
+	w := b
+	if i := bytes.IndexByte(b, ' '); i >= 0 {
+		w = b[:i]
+		text := b[i+1:]
+		if len(text) > 0 && text[0] == '(' {
+			text = text[1:]
+			if n := len(text); n > 0 && text[n-1] == ')' {
+				text = text[:n-1]
+			}
+		}
+		ev.Text = text
+		deliveryText(ev, text)
+	}
+	ev.StatusWord = w
+	switch string(w) {
+	case "sent":
+		ev.Status = StatusSent
+	case "deferred", "SOFTBOUNCE":
+		ev.Status = StatusDeferred
+	case "bounced":
+		ev.Status = StatusBounced
+	case "expired":
+		ev.Status = StatusExpired
+	case "deliverable":
+		ev.Status = StatusDeliverable
+	case "undeliverable", "undeliverable-but-not-cached":
+		ev.Status = StatusUndeliverable
+	default:
+		ev.Status = StatusOther
+	}
+}
+
+// deliveryText finds what a reply says beyond its words.
+func deliveryText(ev *Event, t []byte) {
+	switch {
+	case len(t) > 3 && digit(t[0]) && digit(t[1]) && digit(t[2]):
+		ev.Code, _, _ = reply(t)
+	case bytes.HasPrefix(t, []byte("host ")):
+		remoteSaid(ev, t[5:])
+	case bytes.HasPrefix(t, []byte("forwarded as ")):
+		if id := t[13:]; QueueID(id) {
+			ev.NewQID = id
+		}
+	}
+	replyIDs(ev, t)
+}
+
+// remoteSaid parses "h[ip] said: 450 4.7.1 text (in reply to RCPT TO
+// command)" and "h[ip] refused to talk to me: 450 text".
+func remoteSaid(ev *Event, b []byte) bool {
+	peer, rest := word(b)
+	text, ok := bytes.CutPrefix(rest, []byte("said: "))
+	if !ok {
+		text, ok = bytes.CutPrefix(rest, []byte("refused to talk to me: "))
+	}
+	if !ok {
+		return false
+	}
+	if ev.RelayName == nil {
+		ev.Relay = peer
+		ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(peer)
+	}
+	if i := bytes.LastIndex(text, []byte(" (in reply to ")); i >= 0 {
+		stage := bytes.TrimSuffix(text[i+14:], []byte(")"))
+		ev.Stage = bytes.TrimSuffix(stage, []byte(" command"))
+		text = text[:i]
+	}
+	code, dsn, _ := reply(text)
+	ev.Code = code
+	if ev.DSN == nil {
+		ev.DSN = dsn
+	}
+	return true
+}
+
+// remoteLine parses the lines smtp(8) logs before it tries another server:
+// "host h[ip] said: ...", "lost connection with h[ip] while ...",
+// "conversation with h[ip] timed out while ..." (src/smtp/smtp_trouble.c).
+func remoteLine(ev *Event, b []byte) bool {
+	set := func(peer []byte) {
+		peer, _ = word(peer)
+		ev.Relay = peer
+		ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(peer)
+	}
+	switch {
+	case bytes.HasPrefix(b, []byte("host ")):
+		if !remoteSaid(ev, b[5:]) {
+			return false
+		}
+		ev.Text = b[5:]
+		if i := bytes.Index(ev.Text, []byte(": ")); i >= 0 {
+			ev.Text = ev.Text[i+2:]
+		}
+	case bytes.HasPrefix(b, []byte("lost connection with ")):
+		set(b[21:])
+		ev.Text = b
+	case bytes.HasPrefix(b, []byte("conversation with ")):
+		set(b[18:])
+		ev.Text = b
+	case bytes.HasPrefix(b, []byte("enabling PIX workarounds")):
+		if i := bytes.LastIndex(b, []byte(" for ")); i >= 0 {
+			set(b[i+5:])
+		}
+		ev.Text = b
+	case bytes.HasPrefix(b, []byte("SASL authentication failed; server ")):
+		rest := b[35:]
+		set(rest)
+		if i := bytes.Index(rest, []byte(" said: ")); i >= 0 {
+			ev.reply(rest[i+7:])
+		}
+	default:
+		return false
+	}
+	ev.Kind = KindLegNote
+	return true
+}
+
+// replyIDs finds the queue id that a relay gave, whether a content filter
+// passes on its own next hop's reply, and the log id of Amavis.
+func replyIDs(ev *Event, t []byte) {
+	if i := bytes.LastIndex(t, []byte(" queued as ")); i >= 0 {
+		id := t[i+11:]
+		n := 0
+		for n < len(id) && id[n] > ' ' && id[n] != ')' && id[n] != ';' && id[n] != ',' && n < 128 {
+			n++
+		}
+		ev.RemoteQID = id[:n]
+	} else if i := bytes.Index(t, []byte(" Message accepted for delivery")); i > 0 { // sendmail
+		if j := bytes.LastIndexByte(t[:i], ' '); j >= 0 && i-j-1 >= 6 && i-j-1 <= 128 {
+			ev.RemoteQID = t[j+1 : i]
+		}
+	}
+	if rest, ok := bytes.CutSuffix(t, []byte(" Saved")); ok { // Dovecot LMTP
+		ev.Session = rest[bytes.LastIndexByte(rest, ' ')+1:]
+	}
+	ev.FromMTA = bytes.Contains(t, []byte("rom MTA("))
+	if i := bytes.Index(t, []byte("id=")); i > 0 && (t[i-1] == ' ' || t[i-1] == '(') {
+		id := t[i+3:]
+		n, dash := 0, false
+		for n < len(id) && (digit(id[n]) || id[n] == '-') {
+			dash = dash || id[n] == '-'
+			n++
+		}
+		switch {
+		case dash && n >= 5 && (n == len(id) || id[n] == ' ' || id[n] == ',' || id[n] == ')' || id[n] == ';'):
+			ev.AmID = id[:n]
+		case ev.RemoteQID == nil && len(id) >= 16: // Exim: OK id=1abcDE-0004gH-XY
+			e, _ := word(id)
+			if len(e) <= 32 && bytes.Count(e, []byte("-")) == 2 {
+				ev.RemoteQID = e
+			}
+		}
+	}
+}
+
+// seconds reads "0.82", "27", "1.2e+02" to microseconds, -1 if it is none.
+func seconds(b []byte) int64 {
+	if len(b) == 0 || !digit(b[0]) {
+		return -1
+	}
+	us, i := int64(0), 0
+	for ; i < len(b) && digit(b[i]) && us < 1<<40; i++ {
+		us = us*10 + int64(b[i]-'0')
+	}
+	us *= 1e6
+	if i < len(b) && b[i] == '.' {
+		scale := int64(100000)
+		for i++; i < len(b) && digit(b[i]); i++ {
+			us += int64(b[i]-'0') * scale
+			scale /= 10
+		}
+	}
+	if i+2 < len(b) && b[i] == 'e' {
+		exp := number(b[i+2:])
+		for ; exp > 0 && exp < 12 && us < 1<<50; exp-- {
+			if b[i+1] == '-' {
+				us /= 10
+			} else {
+				us *= 10
+			}
+		}
+	}
+	return us
+}
+
+// delays reads "a/b/c/d".
+func delays(ev *Event, b []byte) {
+	var d [4]int64
+	for i := range d {
+		j := bytes.IndexByte(b, '/')
+		v := b
+		if j >= 0 {
+			v, b = b[:j], b[j+1:]
+		} else if i < 3 {
+			return
+		}
+		if d[i] = seconds(v); d[i] < 0 {
+			return
+		}
+	}
+	ev.Delays = d
+}

@@ -1,0 +1,297 @@
+package maillog
+
+import (
+	"bytes"
+	"time"
+)
+
+// Parser reads lines of one source. It remembers what the reading of
+// year-less time stamps and of repeat counters needs, and which idents have
+// shown to be Postfix; all of it is bounded. It is not safe for concurrent use.
+type Parser struct {
+	clock clock
+
+	// last is the last message that a repeat counter would multiply.
+	last     []byte
+	lastHost []byte
+	lastTag  []byte
+	lastPID  int64
+	lastOK   bool
+
+	// bare holds idents without a path that logged as Postfix does: syslog
+	// daemons that cut the ident at the slash leave us only those.
+	bare map[string]struct{}
+}
+
+// maxBare bounds Parser.bare.
+const maxBare = 256
+
+// NewParser returns a parser for one source.
+func NewParser(opt Options) *Parser {
+	if opt.Location == nil {
+		opt.Location = time.Local
+	}
+	if opt.Now.IsZero() {
+		opt.Now = time.Now()
+	}
+	return &Parser{clock: clock{opt: opt}, bare: map[string]struct{}{}}
+}
+
+// Parse reads one line, without its newline, into ev.
+func (p *Parser) Parse(line []byte, ev *Event) Class {
+	ev.reset()
+	n := len(line)
+	for n > 0 && (line[n-1] == '\n' || line[n-1] == '\r') {
+		n--
+	}
+	line = line[:n]
+	msg, ok := p.header(line, ev)
+	if !ok {
+		ev.Class = Foreign
+		return Foreign
+	}
+	ev.Msg = msg
+	ev.Class = p.message(ev, msg)
+	p.keepForRepeat(ev)
+	return ev.Class
+}
+
+// header reads everything up to the message.
+func (p *Parser) header(line []byte, ev *Event) (msg []byte, ok bool) {
+	b, versioned := pri(line)
+	us, coarse, n := p.clock.stamp(b)
+	if n == 0 || n >= len(b) || b[n] != ' ' {
+		return nil, false
+	}
+	ev.Time, ev.Coarse = us, coarse
+	b = b[n+1:]
+	ev.Host, b = word(b)
+	if len(ev.Host) == 0 {
+		return nil, false
+	}
+	if versioned {
+		return header5424(b, ev)
+	}
+	return headerTag(b, ev)
+}
+
+// pri skips "<22>" and the version that RFC 5424 section 6.2.2 puts behind it
+// (rsyslog writes files in that format without the priority).
+func pri(b []byte) (rest []byte, versioned bool) {
+	if len(b) > 2 && b[0] == '<' {
+		i := 1
+		for i < len(b) && i < 5 && digit(b[i]) {
+			i++
+		}
+		if i < len(b) && b[i] == '>' && i > 1 {
+			b = b[i+1:]
+		}
+	}
+	if len(b) > 2 && b[0] == '1' && b[1] == ' ' && (digit(b[2]) || b[2] == '-') {
+		return b[2:], true
+	}
+	return b, false
+}
+
+// word splits at the first blank.
+func word(b []byte) (w, rest []byte) {
+	i := bytes.IndexByte(b, ' ')
+	if i < 0 {
+		return b, nil
+	}
+	return b[:i], b[i+1:]
+}
+
+// header5424 reads APP-NAME PROCID MSGID STRUCTURED-DATA of RFC 5424.
+func header5424(b []byte, ev *Event) (msg []byte, ok bool) {
+	ev.Tag, b = word(b)
+	var pid []byte
+	pid, b = word(b)
+	_, b = word(b)
+	if len(ev.Tag) == 0 || b == nil {
+		return nil, false
+	}
+	ev.PID = number(pid)
+	switch {
+	case len(b) > 0 && b[0] == '-':
+		b = b[1:]
+	case len(b) > 0 && b[0] == '[':
+		i := 1
+		for ; i < len(b); i++ {
+			if b[i] == '\\' {
+				i++
+			} else if b[i] == ']' && (i+1 == len(b) || b[i+1] == ' ') {
+				break
+			}
+		}
+		if i >= len(b) {
+			return nil, false
+		}
+		b = b[i+1:]
+	}
+	b = bytes.TrimLeft(b, " ")
+	if len(b) >= 3 && b[0] == 0xEF && b[1] == 0xBB && b[2] == 0xBF {
+		b = b[3:]
+	}
+	ident(ev)
+	return b, true
+}
+
+// headerTag reads "postfix/smtpd[123]: message", also without the colon (as
+// rsyslog prints what it received as RFC 5424), without the pid, with the
+// "[ID 197553 mail.info]" of Solaris, and messages without a tag.
+func headerTag(b []byte, ev *Event) (msg []byte, ok bool) {
+	if bytes.HasPrefix(b, []byte("last message repeated ")) {
+		return b, true
+	}
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '[':
+			j := i + 1
+			for j < len(b) && digit(b[j]) {
+				j++
+			}
+			if j == i+1 || j >= len(b) || b[j] != ']' {
+				continue
+			}
+			ev.Tag, ev.PID = b[:i], number(b[i+1:j])
+			b = b[j+1:]
+			if len(b) > 0 && b[0] == ':' {
+				b = b[1:]
+			}
+			return afterTag(b, ev)
+		case ':':
+			if i+1 == len(b) || b[i+1] == ' ' {
+				ev.Tag = b[:i]
+				return afterTag(b[i+1:], ev)
+			}
+		case ' ':
+			if i == 0 {
+				return nil, false
+			}
+			ev.Tag = b[:i]
+			return afterTag(b[i+1:], ev)
+		}
+	}
+	ev.Tag = b
+	return afterTag(nil, ev)
+}
+
+func afterTag(b []byte, ev *Event) ([]byte, bool) {
+	if len(b) > 0 && b[0] == ' ' {
+		b = b[1:]
+	}
+	if len(b) > 4 && b[0] == '[' && b[1] == 'I' && b[2] == 'D' && b[3] == ' ' {
+		if i := bytes.Index(b, []byte("] ")); i > 0 && i < 64 {
+			b = b[i+2:]
+		}
+	}
+	ident(ev)
+	return b, true
+}
+
+// ident splits the tag into instance and program. The daemon is the last path
+// element and the instance the first, whatever they are called: idents are
+// what postmasters write into syslog_name.
+func ident(ev *Event) {
+	t := ev.Tag
+	last := bytes.LastIndexByte(t, '/')
+	if last < 0 {
+		ev.Instance, ev.Program = t, t
+		return
+	}
+	ev.Program = t[last+1:]
+	if t[0] == '/' { // /usr/sbin/amavisd: a path, not a syslog_name
+		ev.Instance = ev.Program
+		return
+	}
+	ev.Instance = t[:bytes.IndexByte(t, '/')]
+	ev.Daemon = postfixDaemon(ev.Program)
+	if ev.Daemon == DaemonUnknown { // smtpd.local
+		if dot := bytes.IndexByte(ev.Program, '.'); dot > 0 {
+			ev.Daemon = postfixDaemon(ev.Program[:dot])
+		}
+	}
+}
+
+// postfixDaemon knows the programs of Postfix 2.0 to 3.11.
+func postfixDaemon(name []byte) Daemon {
+	switch string(name) {
+	case "smtpd", "qmqpd":
+		return Smtpd
+	case "cleanup":
+		return Cleanup
+	case "qmgr", "nqmgr", "oqmgr":
+		return Qmgr
+	case "pickup":
+		return Pickup
+	case "bounce", "defer", "trace":
+		return Bounce
+	case "smtp", "lmtp", "local", "virtual", "pipe", "error", "retry", "discard", "relay":
+		return Delivery
+	case "postscreen":
+		return Postscreen
+	case "postsuper":
+		return Postsuper
+	case "anvil", "dnsblog", "flush", "master", "nbdb_reindexd", "postalias", "postcat", "postconf", "postdrop",
+		"postfix", "postfix-script", "postfix-tlspol", "postfix-wrapper", "postkick", "postlock", "postlog", "postlogd",
+		"postmap", "postmulti", "postqueue", "post-install", "posttls-finger", "proxymap", "proxywrite", "scache",
+		"sendmail", "showq", "smtp-sink", "smtp-source", "spawn", "tlsmgr", "tlsproxy", "trivial-rewrite", "rewrite",
+		"verify", "postfix-files":
+		return OtherPostfix
+	}
+	return DaemonUnknown
+}
+
+// number reads a non-negative decimal; 0 where there is none.
+func number(b []byte) int64 {
+	var n int64
+	for _, c := range b {
+		if !digit(c) || n > 1<<53 {
+			break
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}
+
+// keepForRepeat remembers a message that "last message repeated N times" may
+// multiply: only refused commands and failed logins look the same twice.
+func (p *Parser) keepForRepeat(ev *Event) {
+	switch ev.Kind {
+	case KindReject, KindAuthFailed:
+		p.last = append(p.last[:0], ev.Msg...)
+		p.lastHost = append(p.lastHost[:0], ev.Host...)
+		p.lastTag = append(p.lastTag[:0], ev.Tag...)
+		p.lastPID, p.lastOK = ev.PID, true
+	default:
+		p.lastOK = false
+	}
+}
+
+// repeated reads both forms of a repeat counter: "message repeated 2 times:
+// [ text]" of rsyslog, with the message in it, and "last message repeated 3
+// times" of older daemons, without. It reports whether the message is one,
+// and gives what was repeated.
+func (p *Parser) repeated(ev *Event, msg []byte) (inner []byte, is bool) {
+	if rest, ok := bytes.CutPrefix(msg, []byte("message repeated ")); ok {
+		n, rest := word(rest)
+		rest, ok = bytes.CutPrefix(rest, []byte("times: ["))
+		if !ok || number(n) == 0 {
+			return nil, false
+		}
+		ev.Repeat = int(min(number(n), 10000))
+		return bytes.TrimPrefix(bytes.TrimSuffix(rest, []byte("]")), []byte(" ")), true
+	}
+	rest, ok := bytes.CutPrefix(msg, []byte("last message repeated "))
+	if !ok {
+		return nil, false
+	}
+	if !p.lastOK || string(p.lastHost) != string(ev.Host) {
+		return nil, true
+	}
+	ev.Repeat = int(min(number(rest), 10000))
+	ev.Tag, ev.PID = p.lastTag, p.lastPID
+	ident(ev)
+	return p.last, true
+}

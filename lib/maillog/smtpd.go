@@ -1,0 +1,217 @@
+package maillog
+
+import "bytes"
+
+// sessionLine parses the lines of smtpd(8) that have no queue id
+// (src/smtpd/smtpd.c, smtpd_sasl_glue.c, src/tls/tls_server.c).
+func sessionLine(ev *Event, b []byte) (Class, bool) {
+	switch b[0] {
+	case 'c':
+		if rest, ok := bytes.CutPrefix(b, []byte("connect from ")); ok {
+			ev.Kind = KindConnect
+			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
+			return Used, true
+		}
+	case 'd':
+		if rest, ok := bytes.CutPrefix(b, []byte("disconnect from ")); ok {
+			ev.Kind = KindDisconnect
+			peer, counts := word(rest)
+			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(peer)
+			counters(&ev.Counters, counts)
+			return Used, true
+		}
+		if bytes.HasPrefix(b, []byte("discarding EHLO keywords:")) {
+			return Noise, true
+		}
+	case 'w':
+		if rest, ok := bytes.CutPrefix(b, []byte("warning: ")); ok {
+			return smtpdWarning(ev, rest)
+		}
+	case 'i', 'S':
+		if c, ok := abuseLine(ev, b); ok {
+			return c, true
+		}
+	case 'p':
+		if proxyLine(ev, b) {
+			return Used, true
+		}
+	}
+	if lostLine(ev, b) {
+		return Used, true
+	}
+	return tlsLine(ev, b)
+}
+
+// Stages that the log line does not spell out.
+var (
+	stageTLS  = []byte("STARTTLS")
+	stageAuth = []byte("AUTH")
+)
+
+// abuseLine parses what smtpd says of a client that does not speak SMTP.
+func abuseLine(ev *Event, b []byte) (Class, bool) {
+	if rest, ok := bytes.CutPrefix(b, []byte("improper command pipelining after ")); ok {
+		ev.Kind, ev.Action = KindAbuse, b[:len("improper command pipelining")]
+		stageFrom(ev, rest)
+		ev.Text = b
+		return Used, true
+	}
+	if rest, ok := bytes.CutPrefix(b, []byte("SSL_accept error from ")); ok {
+		ev.Kind, ev.Action, ev.Stage, ev.Text = KindLost, b[:16], stageTLS, b
+		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
+		return Used, true
+	}
+	return 0, false
+}
+
+// smtpdWarning parses the warnings of smtpd that belong to a session. The
+// rest is for the operator.
+func smtpdWarning(ev *Event, b []byte) (Class, bool) {
+	if rest, ok := bytes.CutPrefix(b, []byte("non-SMTP command from ")); ok {
+		ev.Kind, ev.Action, ev.Text = KindAbuse, b[:16], b
+		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
+		return Used, true
+	}
+	if rest, ok := bytes.CutPrefix(b, []byte("Illegal address syntax from ")); ok {
+		ev.Kind, ev.Action, ev.Text = KindAbuse, b[:22], b
+		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
+		return Used, true
+	}
+	i := bytes.Index(b, []byte(": SASL "))
+	if i > 0 && bytes.IndexByte(b[:i], ' ') < 0 {
+		if j := bytes.Index(b[i:], []byte(" authentication fail")); j >= 0 { // failed, failure
+			ev.Kind, ev.Stage, ev.Text = KindAuthFailed, stageAuth, b[i+2:]
+			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(b[:i])
+			ev.SASLMethod, _ = word(b[i+7:])
+			if k := bytes.LastIndex(b, []byte(", sasl_username=")); k >= 0 {
+				ev.SASLUser = b[k+16:]
+			}
+			return Used, true
+		}
+	}
+	// "hostname h does not resolve to address a: ..." and all the others
+	if id, rest, ok := queueID(b); ok && len(id) > 0 {
+		ev.QID, ev.Kind, ev.Text = id, KindLegNote, rest
+		return Used, true
+	}
+	ev.Kind, ev.Text = KindInfo, b
+	return Noise, true
+}
+
+// lostLine parses "lost connection after RCPT from h[ip]", "timeout after DATA
+// (14 bytes) from", "too many errors after", "bare <LF> received after",
+// "reject: ..." never; with or without NOQUEUE or a queue id (since 3.10).
+func lostLine(ev *Event, b []byte) bool {
+	var what int
+	switch {
+	case bytes.HasPrefix(b, []byte("lost connection after ")):
+		what = 15
+	case bytes.HasPrefix(b, []byte("timeout after ")):
+		what = 7
+	case bytes.HasPrefix(b, []byte("too many errors after ")):
+		what = 15
+	case bytes.HasPrefix(b, []byte("bare <LF> received after ")):
+		what = 18
+	case bytes.HasPrefix(b, []byte("bare <LF> after ")):
+		what = 9
+	case bytes.HasPrefix(b, []byte("exceeded time limit after ")), bytes.HasPrefix(b, []byte("queue file write error after ")),
+		bytes.HasPrefix(b, []byte("internal error after ")):
+		what = bytes.Index(b, []byte(" after "))
+	default:
+		return false
+	}
+	ev.Kind, ev.Action, ev.Text = KindLost, b[:what], b
+	stageFrom(ev, b[what+7:])
+	return true
+}
+
+// stageFrom reads "DATA (14 bytes) from h[ip]" and "EHLO from h[ip]: data".
+func stageFrom(ev *Event, b []byte) {
+	i := bytes.Index(b, []byte(" from "))
+	if i < 0 {
+		ev.Stage = b
+		return
+	}
+	ev.Stage = b[:i]
+	if j := bytes.Index(ev.Stage, []byte(" (")); j > 0 {
+		ev.Stage = ev.Stage[:j]
+	}
+	ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(b[i+6:])
+}
+
+// counters reads "ehlo=1 auth=0/1 mail=1 commands=2/3" (3.0 and later).
+func counters(c *Counters, b []byte) {
+	for len(b) > 0 {
+		var kv []byte
+		kv, b = word(b)
+		i := bytes.IndexByte(kv, '=')
+		if i <= 0 {
+			continue
+		}
+		v := kv[i+1:]
+		n := Counter{OK: int32(min(number(v), 1<<30))}
+		n.All = n.OK
+		if j := bytes.IndexByte(v, '/'); j >= 0 {
+			n.All = int32(min(number(v[j+1:]), 1<<30))
+		}
+		switch string(kv[:i]) {
+		case "auth":
+			c.Auth = n
+		case "mail":
+			c.Mail = n
+		case "rcpt":
+			c.Rcpt = n
+		case "data", "bdat":
+			c.Data.OK += n.OK
+			c.Data.All += n.All
+		case "quit":
+			c.Quit = n
+		case "commands":
+			c.Commands, c.Seen = n, true
+		}
+	}
+}
+
+// tlsLine parses "Anonymous TLS connection established from h[ip]: TLSv1.3
+// with cipher X (256/256 bits)"; from is the client's, to a relay's.
+func tlsLine(ev *Event, b []byte) (Class, bool) {
+	i := bytes.Index(b, []byte(" TLS connection "))
+	if i <= 0 || i > 20 {
+		if bytes.HasPrefix(b, []byte("setting up TLS connection ")) || bytes.HasPrefix(b, []byte("initializing the ")) ||
+			bytes.HasPrefix(b, []byte("SSL_accept:")) || bytes.HasPrefix(b, []byte("mapped ")) {
+			return Noise, true
+		}
+		return 0, false
+	}
+	rest := b[i+16:]
+	client := true
+	switch {
+	case bytes.HasPrefix(rest, []byte("established from ")):
+		rest = rest[17:]
+	case bytes.HasPrefix(rest, []byte("reused from ")):
+		rest = rest[12:]
+	case bytes.HasPrefix(rest, []byte("established to ")):
+		rest, client = rest[15:], false
+	case bytes.HasPrefix(rest, []byte("reused to ")):
+		rest, client = rest[10:], false
+	default:
+		return 0, false
+	}
+	peer, cipher := rest, []byte(nil)
+	if j := bytes.Index(rest, []byte(": ")); j >= 0 {
+		peer, cipher = rest[:j], rest[j+2:]
+	}
+	if k := bytes.Index(cipher, []byte(" with cipher ")); k >= 0 {
+		ev.TLSProto = cipher[:k]
+		ev.TLSCipher, _ = word(cipher[k+13:])
+	}
+	ev.Action = b[:i]
+	if !client {
+		ev.Kind, ev.Relay = KindInfo, peer
+		ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(peer)
+		return Noise, true
+	}
+	ev.Kind = KindTLS
+	ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(peer)
+	return Used, true
+}
