@@ -55,6 +55,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -95,7 +96,10 @@ func Main(app *cli.App, opts ...Option) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(caught, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGINT) { // as a shell's background jobs have it
+		signal.Notify(caught, syscall.SIGINT)
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
 		sig := (<-caught).(syscall.Signal)
@@ -106,7 +110,9 @@ func Main(app *cli.App, opts ...Option) {
 	if by, ok := errors.AsType[interrupted](context.Cause(ctx)); ok && status == by.status() {
 		// Die of the signal as well, so that a shell ends its loop.
 		signal.Reset(by.sig)
-		_ = syscall.Kill(os.Getpid(), by.sig)
+		if syscall.Kill(os.Getpid(), by.sig) == nil {
+			time.Sleep(time.Second) // it comes when it comes, but at once
+		}
 	}
 	os.Exit(status)
 }

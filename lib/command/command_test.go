@@ -287,7 +287,9 @@ func TestPanicIsABug(t *testing.T) {
 // failing is a standard output that fails.
 type failing struct{ err error }
 
-func (f failing) Write([]byte) (int, error) { return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: f.err} }
+func (f failing) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: f.err}
+}
 
 func TestStandardOutputFails(t *testing.T) {
 	for _, tt := range []struct {
