@@ -34,8 +34,11 @@ func TestSyntax(t *testing.T) {
 		{"no expansion, no quotes", `a = $b "c"`, entries{{"a", `$b "c"`, 1}}, ""},
 		{"byte order mark", "\ufeffa = b", entries{{"a", "b", 1}}, ""},
 		{"not ASCII", "a = Bözen\xff", entries{{"a", "Bözen\xff", 1}}, ""},
-		{"mysql_table(5)", "hosts = inet:db1 unix:/run/my.sock\nquery = SELECT a\n FROM t WHERE b='%s'\n",
-			entries{{"hosts", "inet:db1 unix:/run/my.sock", 1}, {"query", "SELECT a FROM t WHERE b='%s'", 2}}, ""},
+		{
+			"mysql_table(5)", "hosts = inet:db1 unix:/run/my.sock\nquery = SELECT a\n FROM t WHERE b='%s'\n",
+			entries{{"hosts", "inet:db1 unix:/run/my.sock", 1}, {"query", "SELECT a FROM t WHERE b='%s'", 2}},
+			"",
+		},
 		{"no =", "a = b\n\nnonsense\n", nil, `rol.cf:3: "nonsense": want name = value`},
 		{"no = in a long line", "x" + strings.Repeat("y", 500), nil, `rol.cf:1: "x` + strings.Repeat("y", 59) + `": want name = value`},
 		{"no name", " # c\n= b", nil, `rol.cf:2: a name is missing before "="`},
@@ -118,8 +121,10 @@ func TestValues(t *testing.T) {
 	}
 	day := 24 * time.Hour
 	want := []any{
-		"x y", int64(-3), false, 5 * day, int64(65536), []string{},
-		[]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, time.Local.String(),
+		"x y", int64(-3), false, 5 * day, int64(65536),
+		[]string{},
+		[]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		time.Local.String(),
 	}
 	if got := values(c); !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults\n%v\nwant\n%v", got, want)
@@ -132,7 +137,8 @@ func TestValues(t *testing.T) {
 	want = []any{
 		"", int64(7), true, 9*day + 3*time.Hour + 4*time.Minute + 5*time.Second, int64(2 << 30),
 		[]string{"a", "b", "c", "d"},
-		[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, "Europe/Rome",
+		[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+		"Europe/Rome",
 	}
 	if got := values(c); !reflect.DeepEqual(got, want) {
 		t.Errorf("from a file\n%v\nwant\n%v", got, want)
