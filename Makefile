@@ -9,6 +9,7 @@ FISHDIR      = $(PREFIX)/share/fish/vendor_completions.d
 SYSCONFDIR   = /etc
 STATEDIR     = /var/lib
 DESTDIR      =
+BIN          = bin
 
 GO           = go
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -24,7 +25,7 @@ BUILDFLAGS   = -trimpath -tags urfave_cli_no_docs \
 .PHONY: all help check test race fuzz soak bench demo install uninstall clean
 
 all: ## build every program into bin/
-	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o $(BIN)/ ./cmd/...
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile | expand -t 14
@@ -64,7 +65,7 @@ install: all ## install programs, manual pages and completions
 	install -d $(DESTDIR)$(SYSCONFDIR)/rol
 	install -d -m 0750 $(DESTDIR)$(STATEDIR)/rol
 	for p in $(PROGRAMS); do \
-		install -m 0755 bin/$$p $(DESTDIR)$(BINDIR)/$$p && \
+		install -m 0755 $(BIN)/$$p $(DESTDIR)$(BINDIR)/$$p && \
 		install -m 0644 contrib/completion/$$p.bash $(DESTDIR)$(BASHDIR)/$$p && \
 		install -m 0644 contrib/completion/_$$p $(DESTDIR)$(ZSHDIR)/_$$p && \
 		install -m 0644 contrib/completion/$$p.fish $(DESTDIR)$(FISHDIR)/$$p.fish || exit; \
@@ -82,4 +83,4 @@ uninstall: ## remove what install put there; settings and data stay
 	rmdir $(DESTDIR)$(SYSCONFDIR)/rol $(DESTDIR)$(STATEDIR)/rol 2>/dev/null || true
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf $(BIN)

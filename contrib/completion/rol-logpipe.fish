@@ -1,0 +1,11 @@
+# Completion of rol-logpipe(8) for fish.
+complete -c rol-logpipe -l db -r -d 'write to a database, type:where'
+complete -c rol-logpipe -l dry-run -d 'parse and correlate only'
+complete -c rol-logpipe -l year -x -d 'year of the first line without one'
+complete -c rol-logpipe -l unparsed -d 'show the shapes of lines that were not understood'
+complete -c rol-logpipe -l format -x -a 'text json' -d 'format of the summary'
+complete -c rol-logpipe -l config -r -d 'read settings from a file'
+complete -c rol-logpipe -s v -l verbose -d 'say more'
+complete -c rol-logpipe -l log-format -x -a 'text json syslog' -d 'format of messages'
+complete -c rol-logpipe -s h -l help -d 'show the options'
+complete -c rol-logpipe -s V -l version -d 'show the version'
