@@ -1,0 +1,276 @@
+package trace
+
+import "github.com/rolmail/rolmail/lib/maillog"
+
+// settle puts a leg in the queue that its state asks for.
+func (t *Tracer) settle(l *leg) {
+	switch {
+	case l.done():
+		t.put(&l.item, qDone)
+	case !l.unqueued():
+		t.put(&l.item, qActive)
+	default:
+		t.put(&l.item, qOpen)
+	}
+	for t.nlegs > t.opt.MaxLegs && t.evictLeg(l) {
+	}
+}
+
+// done reports whether no more is to be expected of a leg than late lines.
+func (l *leg) done() bool {
+	if l.has(isRemoved | isDeleted | isCanceled | isDiscarded | isRefused) {
+		return true
+	}
+	if l.has(isRequeued) && l.requeuedOn() {
+		return true
+	}
+	if l.nrcpt <= 0 || int64(len(l.rcpts)) < l.nrcpt {
+		return false
+	}
+	return l.allFinal()
+}
+
+func (l *leg) allFinal() bool {
+	for i := range l.rcpts {
+		switch l.rcpts[i].status {
+		case maillog.StatusSent, maillog.StatusBounced, maillog.StatusExpired, maillog.StatusDeliverable, maillog.StatusUndeliverable:
+		default:
+			return false
+		}
+	}
+	return len(l.rcpts) > 0
+}
+
+// quiet is how long a mail may go without a line before it leaves the hot
+// queue.
+const quiet = 10 * 60 * 1_000_000
+
+// expire runs the timers.
+func (t *Tracer) expire() {
+	linger := t.opt.Linger.Microseconds()
+	for it := t.due(qDone, linger, t.opt.MaxLinger); it != nil; it = t.due(qDone, linger, t.opt.MaxLinger) {
+		t.lingered(it.thing.(*leg), t.clock.now-it.at > linger)
+	}
+	for it := t.due(qExpect, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qExpect, t.opt.Expect.Microseconds(), 0) {
+		t.finish(it.thing.(*leg).root())
+	}
+	for it := t.due(qOpen, linger, 0); it != nil; it = t.due(qOpen, linger, 0) {
+		t.opened(it.thing.(*leg))
+	}
+	for it := t.due(qActive, quiet, 0); it != nil; it = t.due(qActive, quiet, 0) {
+		if l := it.thing.(*leg); l.allFinal() {
+			t.lingered(l, true)
+		} else {
+			t.put(it, qWaiting)
+		}
+	}
+	for it := t.due(qWaiting, t.opt.LegAge.Microseconds(), 0); it != nil; it = t.due(qWaiting, t.opt.LegAge.Microseconds(), 0) {
+		t.stats.Evicted++
+		t.finish(it.thing.(*leg).root())
+	}
+	t.expireSessions()
+	for it := t.due(qScan, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qScan, t.opt.Expect.Microseconds(), 0) {
+		t.loseScan(it.thing.(*scan))
+	}
+	for it := t.due(qRefused, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qRefused, t.opt.Expect.Microseconds(), 0) {
+		f := it.thing.(*refusal)
+		t.unqueue(it)
+		delete(t.refused, f.key)
+	}
+	for it := t.due(qNote, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qNote, t.opt.Expect.Microseconds(), 0) {
+		t.dropNote(it.thing.(*note))
+	}
+}
+
+// endedLinger is how long an ended session waits for late lines.
+const endedLinger = 10 * 1_000_000
+
+func (t *Tracer) expireSessions() {
+	for it := t.due(qEnded, endedLinger, 0); it != nil; it = t.due(qEnded, endedLinger, 0) {
+		s := it.thing.(*session)
+		if s.refs <= 0 {
+			t.sessionDone(s)
+			continue
+		}
+		if t.sessions[s.key] == s {
+			delete(t.sessions, s.key)
+		}
+		t.unqueue(it) // its legs keep it
+	}
+	for it := t.due(qSession, t.opt.SessionIdle.Microseconds(), 0); it != nil; it = t.due(qSession, t.opt.SessionIdle.Microseconds(), 0) {
+		t.stats.Evicted++
+		t.closeSession(it.thing.(*session))
+	}
+}
+
+// opened decides about a leg of which there is only a client= line, or less:
+// when its session is over nothing will come any more.
+func (t *Tracer) opened(l *leg) {
+	if l.sess != nil && t.sessions[l.sess.key] == l.sess && !l.sess.ended {
+		t.put(&l.item, qOpen)
+		return
+	}
+	if l.accepted() {
+		t.put(&l.item, qActive)
+		return
+	}
+	t.lingered(l, true)
+}
+
+// lingered finishes the chain of a leg that is done and has waited for late
+// lines, unless another leg of it has not, or the other end of an edge is
+// still to come. Complete chains may be finished early, to make room.
+func (t *Tracer) lingered(l *leg, waited bool) {
+	root := l.root()
+	young, open, expects := t.survey(root, 0)
+	switch {
+	case open:
+		t.put(&l.item, qParked)
+	case waited && t.clock.now-young <= t.opt.Linger.Microseconds():
+		t.put(&l.item, qParked) // the youngest will finish it
+	case expects && t.clock.now-young <= t.opt.Expect.Microseconds():
+		t.put(&l.item, qExpect)
+	default:
+		t.finish(root)
+	}
+}
+
+// survey looks over a chain: when it was last touched, whether a leg of it is
+// still under way, and whether an edge lacks its other end.
+func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
+	young = l.at
+	open = l.q == &t.byQueue[qActive] && !l.allFinal() || l.q == &t.byQueue[qWaiting]
+	expects = l.origQID.n > 0 && l.from == nil && !l.has(isRefused)
+	for i := range l.rcpts {
+		p := &l.rcpts[i]
+		if p.status != maillog.StatusSent {
+			continue
+		}
+		filter := p.fromMTA || t.filters[addressPort(l.str(p.relay))]
+		if filter && !l.continued(p) || t.amavis && len(l.scan) == 0 && (p.fromMTA || p.amid.n > 0) {
+			expects = true
+		}
+	}
+	if depth >= maxChain {
+		return young, open, expects
+	}
+	for _, c := range l.to {
+		y, o, e := t.survey(c, depth+1)
+		young, open, expects = max(young, y), open || o, expects || e
+	}
+	return young, open, expects
+}
+
+// continued reports whether the leg that a recipient went on to is known.
+func (l *leg) continued(p *rcpt) bool {
+	for _, c := range l.to {
+		if l.handedTo(p, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// finish puts the final rows of a chain and forgets it.
+func (t *Tracer) finish(root *leg) {
+	t.rows(root, true)
+	t.drop(root, 0)
+}
+
+func (t *Tracer) drop(l *leg, depth int) {
+	if depth < maxChain {
+		for _, c := range l.to {
+			t.drop(c, depth+1)
+		}
+	}
+	for _, b := range l.notices {
+		if b.notice == l {
+			b.notice, b.parent, b.dirty = nil, l.row, true
+		}
+	}
+	if l.notice != nil {
+		for i, b := range l.notice.notices {
+			if b == l {
+				l.notice.notices = append(l.notice.notices[:i], l.notice.notices[i+1:]...)
+				break
+			}
+		}
+	}
+	t.unawait(l.waits, func(w *waiter) bool { return w.leg == l })
+	for _, sc := range l.scan {
+		t.dropScan(sc)
+	}
+	if l.sess != nil {
+		t.releaseSession(l.sess)
+	}
+	t.tombs.put(tomb{key: mix(l.hash, t.hash([]byte(l.host()))), first: l.first, us: l.last, row: l.row})
+	t.unlink(l)
+}
+
+// unlink takes a leg out of the tables and keeps it for the next.
+func (t *Tracer) unlink(l *leg) {
+	t.unqueue(&l.item)
+	if at := t.legs[l.hash]; at == l {
+		if l.next == nil {
+			delete(t.legs, l.hash)
+		} else {
+			t.legs[l.hash] = l.next
+		}
+	} else {
+		for ; at != nil; at = at.next {
+			if at.next == l {
+				at.next = l.next
+				break
+			}
+		}
+	}
+	t.nlegs--
+	if l.stored {
+		t.forget('L', l.serial)
+	}
+	if len(t.freeLegs) >= 4096 || cap(l.rcpts) > 16 {
+		return
+	}
+	a, rc, to, sc, w, n, ids := l.arena, l.rcpts[:0], l.to[:0], l.scan[:0], l.waits[:0], l.notices[:0], l.ids[:0]
+	a.reset()
+	*l = leg{arena: a, rcpts: rc, to: to, scan: sc, waits: w, notices: n, ids: ids}
+	t.freeLegs = append(t.freeLegs, l)
+}
+
+// evictLeg makes room for one more. What it held becomes an incomplete row.
+func (t *Tracer) evictLeg(keep *leg) bool {
+	for _, q := range [...]int{qDone, qExpect, qWaiting, qOpen, qActive, qParked} {
+		it := t.byQueue[q].head
+		for it != nil && it.thing.(*leg).root() == keep.root() {
+			it = it.next
+		}
+		if it != nil {
+			t.stats.Evicted++
+			t.finish(it.thing.(*leg).root())
+			return true
+		}
+	}
+	return false
+}
+
+// Sync puts the rows of everything that is open and has changed since they
+// were last put.
+func (t *Tracer) Sync() {
+	if t.pending != nil {
+		t.relink()
+	}
+	for _, q := range [...]int{qOpen, qActive, qWaiting, qDone, qExpect, qParked} {
+		for it := t.byQueue[q].head; it != nil; it = it.next {
+			if l := it.thing.(*leg); l.from == nil && l.fresh {
+				t.rows(l, false)
+				l.dirty = true
+			}
+		}
+	}
+	for it := t.byQueue[qEnded].head; it != nil; it = it.next {
+		if s := it.thing.(*session); s.fresh && s.refs <= 0 {
+			t.sessionRow(s)
+			s.dirty = true
+		}
+	}
+}

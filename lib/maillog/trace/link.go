@@ -1,0 +1,325 @@
+package trace
+
+import (
+	"github.com/rolmail/rolmail/lib/maillog"
+	"github.com/rolmail/rolmail/lib/maillog/flat"
+)
+
+// waiter is one end of an edge whose other end, named by a queue id or an
+// Amavis log id, has not been seen.
+type waiter struct {
+	leg    *leg
+	edge   evidence // viaOrigQID, viaRequeue: leg is the later one; else the earlier
+	notice bool     // leg is what the awaited bounce is about
+	scan   *scan    // its mail, or (after) the mail that came of it
+	after  bool
+	note   *note    // what Dovecot said of a mail it was handed
+	front  *session // before-queue filter: the session the awaited mail came in by
+	us     int64
+}
+
+// skew is how far the clocks of two hosts may be apart, microseconds, for
+// edges whose ids may come again.
+const skew = 60 * 1_000_000
+
+// await registers a waiter.
+func (t *Tracer) await(key uint64, w waiter) {
+	switch {
+	case w.leg != nil:
+		for _, k := range w.leg.waits {
+			if k == key {
+				return
+			}
+		}
+		w.leg.waits = append(w.leg.waits, key)
+	case w.scan != nil:
+		w.scan.waits = append(w.scan.waits, key)
+	}
+	t.wait[key] = append(t.wait[key], w)
+}
+
+// unawait removes the waiters of one owner.
+func (t *Tracer) unawait(keys []uint64, mine func(*waiter) bool) {
+	for _, k := range keys {
+		ws := t.wait[k]
+		kept := ws[:0]
+		for i := range ws {
+			if !mine(&ws[i]) {
+				kept = append(kept, ws[i])
+			}
+		}
+		if len(kept) == 0 {
+			delete(t.wait, k)
+		} else {
+			clear(ws[len(kept):])
+			t.wait[k] = kept
+		}
+	}
+}
+
+// resolve tries the waiters for a queue id.
+func (t *Tracer) resolve(h uint64, qid []byte) {
+	ws := t.wait[h]
+	if len(ws) == 0 {
+		return
+	}
+	for i := range ws {
+		w := ws[i] // the slice may change below
+		switch {
+		case w.scan != nil:
+			t.resolveScan(w, h, qid)
+		case w.front != nil:
+			t.resolveFront(w, h, qid)
+		case w.leg != nil:
+			t.resolveLeg(w, h, qid)
+		}
+		if len(t.wait[h]) != len(ws) { // one was settled
+			t.resolve(h, qid)
+			return
+		}
+	}
+}
+
+// settled takes a waiter off a key.
+func (t *Tracer) settled(h uint64, w waiter) {
+	t.unawait([]uint64{h}, func(x *waiter) bool {
+		return x.leg == w.leg && x.scan == w.scan && x.note == w.note && x.front == w.front && x.edge == w.edge && x.notice == w.notice
+	})
+}
+
+// resolveLeg joins two legs.
+func (t *Tracer) resolveLeg(w waiter, h uint64, qid []byte) {
+	backwards := w.edge == viaOrigQID || w.edge == viaRequeue
+	other := t.only(h, qid, func(l *leg) bool {
+		if l == w.leg || l.root() == w.leg.root() && l.from != w.leg && w.leg.from != l {
+			return false
+		}
+		if backwards {
+			return l.first <= w.leg.first+skew && l.clientMatches(w.leg)
+		}
+		return l.first >= w.leg.first-skew && l.first <= w.leg.last+skew && l.mayFollow(w.leg)
+	})
+	if other == nil {
+		return
+	}
+	if backwards {
+		t.join(other, w.leg, w.edge)
+	} else {
+		t.join(w.leg, other, w.edge)
+	}
+	t.settled(h, w)
+}
+
+// only returns the one leg with a queue id that passes; nil when there is
+// none or more than one. Of several incarnations on one host the latest is
+// the one.
+func (t *Tracer) only(h uint64, qid []byte, ok func(*leg) bool) *leg {
+	var found *leg
+	for l := t.legs[h]; l != nil; l = l.next {
+		if l.str(l.qid) != string(qid) || !ok(l) {
+			continue
+		}
+		if found != nil && !(found.host() == l.host() && found.node().same(l.node())) {
+			t.stats.Ambiguous++
+			return nil
+		}
+		if found == nil || l.first > found.first {
+			found = l
+		}
+	}
+	return found
+}
+
+// clientMatches checks a leg against what XFORWARD says of the original
+// client of a later one.
+func (l *leg) clientMatches(later *leg) bool {
+	if l.clientIP.n == 0 || later.origIP.n == 0 || l.origIP.n > 0 {
+		return true
+	}
+	return l.str(l.clientIP) == later.str(later.origIP)
+}
+
+// mayFollow reports whether l can be the leg after p: nothing it says names
+// another one.
+func (l *leg) mayFollow(p *leg) bool {
+	if l.origQID.n > 0 && l.has(hasClient) && l.str(l.origQID) != p.str(p.qid) {
+		return false
+	}
+	if l.msgid.n > 0 && p.msgid.n > 0 && l.str(l.msgid) != p.str(p.msgid) {
+		return false
+	}
+	return l.from == nil || l.from == p
+}
+
+// root is the first leg of the chain.
+func (l *leg) root() *leg {
+	for i := 0; l.from != nil && i < maxChain; i++ {
+		l = l.from
+	}
+	return l
+}
+
+// maxChain bounds the legs in a row; mail loops end at hop count 50.
+const maxChain = 60
+
+// join makes c the leg after p.
+func (t *Tracer) join(p, c *leg, via evidence) {
+	if c.from == p {
+		c.via = min(c.via, via)
+		return
+	}
+	if c.from != nil {
+		if c.via <= via {
+			return
+		}
+		t.unjoin(c)
+	}
+	root := p.root()
+	if root == c || root.from != nil {
+		return // a loop
+	}
+	c.from, c.via = p, via
+	p.to = append(p.to, c)
+	root.ids = append(root.ids, c.ids...)
+	c.ids = nil
+	root.fresh, c.dirty, p.dirty, root.dirty = true, true, true, true
+	t.settle(c)
+	t.settle(p)
+}
+
+// unjoin takes c off the leg it was joined to by weaker evidence.
+func (t *Tracer) unjoin(c *leg) {
+	p := c.from
+	for i, l := range p.to {
+		if l == c {
+			p.to = append(p.to[:i], p.to[i+1:]...)
+			break
+		}
+	}
+	c.from, c.via = nil, viaNone
+	p.root().fresh, c.fresh, p.dirty, c.dirty = true, true, true, true
+}
+
+// passedOn notes where a delivered recipient went on to.
+func (t *Tracer) passedOn(l *leg, p *rcpt, ev *maillog.Event) {
+	p.remoteQID = ref{}
+	p.forwarded = len(ev.NewQID) > 0
+	switch {
+	case len(ev.NewQID) > 0:
+		l.set(&p.remoteQID, ev.NewQID)
+		t.awaitNext(l, ev.NewQID, viaForward)
+	case len(ev.RemoteQID) > 0:
+		l.set(&p.remoteQID, ev.RemoteQID)
+		if maillog.QueueID(ev.RemoteQID) {
+			t.awaitNext(l, ev.RemoteQID, viaReply)
+		}
+	}
+	if len(ev.AmID) > 0 && len(l.scan) == 0 {
+		key := mix(t.hash(ev.AmID), 'A')
+		t.await(key, waiter{leg: l})
+		t.resolveAmID(key)
+	}
+}
+
+func (t *Tracer) awaitNext(l *leg, qid []byte, via evidence) {
+	h := t.hash(qid)
+	t.await(h, waiter{leg: l, edge: via})
+	t.resolve(h, qid)
+}
+
+// awaitPrevious looks for the leg that a leg says it came from.
+func (t *Tracer) awaitPrevious(l *leg, via evidence) {
+	qid := []byte(l.str(l.origQID))
+	h := t.hash(qid)
+	t.await(h, waiter{leg: l, edge: via})
+	t.resolve(h, qid)
+}
+
+// notify handles "sender non-delivery notification: Q2", which names the
+// bounce of a mail.
+func (t *Tracer) notify(l *leg, ev *maillog.Event) {
+	l.set(&l.noticeQID, ev.NewQID)
+	l.noticeAt = ev.Time
+	t.awaitNotice(l)
+}
+
+func (t *Tracer) awaitNotice(l *leg) {
+	qid := l.str(l.noticeQID)
+	h := t.hash([]byte(qid))
+	t.await(mix(h, 'N'), waiter{leg: l, notice: true, us: l.noticeAt})
+	for b := t.legs[h]; b != nil; b = b.next {
+		if b.str(b.qid) == qid {
+			t.resolveNotices(b)
+		}
+	}
+}
+
+// resolveNotices finds what a bounce is about.
+func (t *Tracer) resolveNotices(b *leg) {
+	if b.notice != nil || b.has(hasClient|hasPickup) {
+		return
+	}
+	for _, w := range t.wait[mix(b.hash, 'N')] {
+		if w.leg == b || w.leg.host() != b.host() || w.us < b.first-skew || w.us > b.last+skew {
+			continue
+		}
+		b.notice = w.leg
+		w.leg.notices = append(w.leg.notices, b)
+		b.fresh, b.dirty = true, true
+		return
+	}
+}
+
+// lateNotice gives a bounce its parent when the mail is long done.
+func (t *Tracer) lateNotice(n *node, ev *maillog.Event, tb *tomb) {
+	h := t.hash(ev.NewQID)
+	for b := t.legs[h]; b != nil; b = b.next {
+		if b.str(b.qid) == string(ev.NewQID) && b.host() == n.host && b.notice == nil {
+			b.parent, b.fresh, b.dirty = tb.row, true, true
+		}
+	}
+}
+
+// resolveFront gives the mail behind a before-queue filter the client that
+// the front smtpd served.
+func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) {
+	l := t.only(h, qid, func(l *leg) bool { return l.first <= w.us+skew && l.first >= w.us-10*skew })
+	if l == nil {
+		return
+	}
+	s := w.front
+	s.frontQID, s.dirty = ref{}, true
+	for _, f := range [...]struct {
+		dst *ref
+		src ref
+	}{
+		{&l.clientIP, s.clientIP}, {&l.clientName, s.clientName}, {&l.clientPort, s.clientPort}, {&l.helo, s.helo},
+		{&l.proto, s.proto}, {&l.tls, s.tls}, {&l.saslUser, s.saslUser},
+	} {
+		if f.src.n > 0 {
+			*f.dst = ref{}
+			l.set(f.dst, s.bytes(f.src))
+		}
+	}
+	l.origIP, l.origName = ref{}, ref{}
+	l.via = viaProxy
+	l.root().fresh, l.dirty = true, true
+	t.settled(h, w)
+	t.releaseSession(s)
+}
+
+// releaseSession ends what a leg or an edge needed of a session.
+func (t *Tracer) releaseSession(s *session) {
+	s.refs--
+	if s.refs <= 0 && t.sessions[s.key] != s {
+		t.sessionDone(s)
+	}
+}
+
+// direction says whose mail it is: out and local are the cluster's own.
+func (t *Tracer) direction(n *node, ip, user string) string {
+	if user != "" || t.outHost[n.host] || t.outHost[n.inst] || t.ownNetwork(ip) {
+		return flat.DirOut
+	}
+	return flat.DirIn
+}

@@ -1,0 +1,330 @@
+package trace
+
+import (
+	"strings"
+
+	"github.com/rolmail/rolmail/lib/maillog"
+	"github.com/rolmail/rolmail/lib/maillog/flat"
+)
+
+// hop is a leg on the way of one recipient, and its entry there; p is nil
+// where the leg has no line for it.
+type hop struct {
+	l *leg
+	p *rcpt
+}
+
+// rows puts the rows of a chain: one for each final recipient. final says that
+// nothing more will come.
+func (t *Tracer) rows(root *leg, final bool) {
+	root.fresh = false
+	t.ids = t.ids[:0]
+	defer t.withdraw(root, final)
+	if root.probe() {
+		return
+	}
+	var buf [8]hop
+	n := t.walk(append(buf[:0], hop{l: root}), final)
+	if n == 0 {
+		t.bareRow(root, final)
+		return
+	}
+	if final && root.nrcpt > int64(n) && root.has(isRemoved) && !root.has(overflow) && len(root.rcpts) < int(root.nrcpt) {
+		t.bareRow(root, final) // some recipients' lines are missing
+	}
+}
+
+// walk follows every recipient of the last leg on the path, and gives the
+// number of rows.
+func (t *Tracer) walk(path []hop, final bool) int {
+	l := path[len(path)-1].l
+	n := 0
+	for _, c := range l.to {
+		for i := range c.rcpts {
+			c.rcpts[i].child = nil
+		}
+	}
+	for i := range l.rcpts {
+		path[len(path)-1].p = &l.rcpts[i]
+		n += t.follow(path, final)
+	}
+	path[len(path)-1].p = nil
+	for _, c := range l.to { // recipients that this leg has no line for
+		if len(path) >= maxChain {
+			break
+		}
+		for i := range c.rcpts {
+			if c.rcpts[i].child == nil {
+				n += t.follow(append(path, hop{c, &c.rcpts[i]}), final)
+			}
+		}
+	}
+	return n
+}
+
+// follow puts the rows of the recipient at the end of the path. Where the leg
+// handed it on, they are those of its entries in the next leg. rcpt.child
+// marks entries that have been followed.
+func (t *Tracer) follow(path []hop, final bool) int {
+	h := path[len(path)-1]
+	h.p.child = h.l
+	n := 0
+	if len(path) < maxChain {
+		for _, c := range h.l.to {
+			n += t.into(path, c, final)
+		}
+	}
+	if n > 0 {
+		return n
+	}
+	t.mailRow(path, final)
+	return 1
+}
+
+// into follows a recipient into one of the legs that came of its leg.
+func (t *Tracer) into(path []hop, c *leg, final bool) int {
+	h := path[len(path)-1]
+	if !h.l.handedTo(h.p, c) {
+		return 0
+	}
+	n := 0
+	for i := range c.rcpts {
+		q := &c.rcpts[i]
+		if q.child == nil && (strings.EqualFold(c.str(q.addr), h.l.str(h.p.addr)) || strings.EqualFold(c.str(q.origTo), h.l.str(h.p.addr))) {
+			n += t.follow(append(path, hop{c, q}), final)
+		}
+	}
+	if n == 0 && (c.via == viaForward || len(h.l.rcpts) == 1) { // under another address
+		for i := range c.rcpts {
+			if c.rcpts[i].child == nil {
+				n += t.follow(append(path, hop{c, &c.rcpts[i]}), final)
+			}
+		}
+	}
+	if n == 0 && (len(c.rcpts) == 0 || c.nrcpt > int64(len(c.rcpts)) || !c.has(isRemoved)) {
+		t.mailRow(append(path, hop{l: c}), final) // no line yet, or lost
+		return 1
+	}
+	return n
+}
+
+// handedTo reports whether a recipient went from l into c: its reply says so,
+// or nothing says otherwise.
+func (l *leg) handedTo(p *rcpt, c *leg) bool {
+	if p.remoteQID.n > 0 {
+		return l.str(p.remoteQID) == c.str(c.qid)
+	}
+	if c.via == viaRequeue {
+		return p.status == maillog.StatusDeferred || p.status == maillog.StatusNone
+	}
+	return p.status == maillog.StatusNone
+}
+
+// probe tells address verification from mail.
+func (l *leg) probe() bool {
+	if l.has(isProbe) {
+		return true
+	}
+	return l.notice == nil && l.from == nil && l.parent.IsZero() && !l.has(hasClient|hasPickup) && len(l.rcpts) == 0 &&
+		strings.HasPrefix(l.str(l.sender), "double-bounce@")
+}
+
+// withdraw deletes rows that were put before under ids that the chain no
+// longer has, and remembers those it has now.
+func (t *Tracer) withdraw(root *leg, final bool) {
+	for _, old := range root.ids {
+		found := false
+		for _, id := range t.ids {
+			found = found || id == old
+		}
+		if !found {
+			t.sink.Delete(old)
+		}
+	}
+	root.ids = root.ids[:0]
+	if !final {
+		root.ids = append(root.ids, t.ids...)
+	}
+}
+
+// mailRow puts the row of one path from the first leg to the last.
+func (t *Tracer) mailRow(path []hop, final bool) {
+	r := &t.row
+	r.Clear()
+	root, tip := path[0].l, path[len(path)-1]
+	r.Kind = flat.KindMail
+	t.fromRoot(r, root)
+	for i := len(path) - 1; i >= 0 && r.Rcpt == ""; i-- {
+		if p := path[i].p; p != nil {
+			r.Rcpt, r.OrigTo = path[i].l.str(p.addr), path[i].l.str(p.origTo)
+		}
+	}
+	for i := len(path) - 1; i >= 0; i-- { // what it was called before
+		if p := path[i].p; p != nil && !strings.EqualFold(path[i].l.str(p.addr), r.Rcpt) {
+			r.OrigTo = path[i].l.str(p.addr)
+		}
+		if p := path[i].p; p != nil && p.origTo.n > 0 && !strings.EqualFold(path[i].l.str(p.origTo), r.Rcpt) {
+			r.OrigTo = path[i].l.str(p.origTo)
+		}
+	}
+	r.RcptDomain = flat.Domain(r.Rcpt)
+	r.HostOut, r.QIDOut = tip.l.host(), tip.l.str(tip.l.qid)
+	if tip.p != nil {
+		t.fromDelivery(r, tip.l, tip.p)
+	}
+	scanned, held := t.fromScans(r, path)
+	t.outcome(r, path, scanned, final)
+	r.Lines = 0
+	last := int64(0)
+	for _, h := range path {
+		r.Lines += int64(h.l.lines)
+		last = max(last, h.l.last)
+	}
+	r.Lines += held
+	t.evidence(r, path, scanned, final)
+	if r.TSFinal != 0 {
+		r.TSFinal = max(r.TSFinal, r.TS)
+		r.TotalMS = r.TSFinal - r.TS
+	} else if final {
+		r.TSFinal = max(last/1000, r.TS)
+	}
+	if !root.parent.IsZero() {
+		r.ParentID = root.parent
+	} else if root.notice != nil {
+		r.ParentID = t.rowOf(root.notice)
+	}
+	r.ID = t.mailID(root, r.Rcpt, r.OrigTo)
+	t.ids = append(t.ids, r.ID)
+	for _, h := range path { // what a notice about one of these legs is about
+		if h.l.row.IsZero() || r.Outcome == flat.Bounced || r.Outcome == flat.Expired || r.Outcome == flat.Deferred {
+			h.l.row = r.ID
+		}
+	}
+	t.emit(r)
+}
+
+// mailID is the identity of a mail's row.
+func (t *Tracer) mailID(root *leg, rcpt, origTo string) flat.ID {
+	h := newIDHash()
+	h.add("mail")
+	h.add(root.host())
+	h.add(root.str(root.qid))
+	h.add(rcpt)
+	h.add(origTo)
+	return h.id(root.first / 1000)
+}
+
+// rowOf returns the row that a notice about a leg is about.
+func (t *Tracer) rowOf(l *leg) flat.ID {
+	root := l.root()
+	if l.row.IsZero() || root.fresh {
+		was, sink, ids, rows := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats.Rows
+		t.sink = nowhere{}
+		keep := append([]flat.ID(nil), root.ids...)
+		l.row = flat.ID{}
+		fresh := root.fresh
+		t.rows(root, false)
+		root.ids, root.fresh = keep, fresh
+		t.row, t.sink, t.ids, t.stats.Rows = was, sink, append(t.ids[:0], ids...), rows
+	}
+	return l.row
+}
+
+type nowhere struct{}
+
+func (nowhere) Put(*flat.Row)  {}
+func (nowhere) Delete(flat.ID) {}
+
+// fromRoot fills in where the mail came from.
+func (t *Tracer) fromRoot(r *flat.Row, l *leg) {
+	n := l.node()
+	r.HostIn, r.InstanceIn, r.QIDIn = l.host(), n.inst, l.str(l.qid)
+	r.TS = l.first / 1000
+	l.fillClient(r)
+	r.Sender = l.str(l.sender)
+	r.SenderDomain = flat.Domain(r.Sender)
+	r.MsgID, r.Subject = l.str(l.msgid), l.str(l.subject)
+	if l.size >= 0 {
+		r.Size = l.size
+	}
+	if l.nrcpt >= 0 {
+		r.NRcpt = l.nrcpt
+	}
+	r.Dir = t.direction(n, r.ClientIP, r.SASLUser)
+	if r.Dir == flat.DirIn && !l.has(hasClient) && (l.has(hasPickup) || l.notice != nil || !l.parent.IsZero()) {
+		r.Dir = flat.DirLocal
+	}
+}
+
+// fillClient fills in who handed a leg in. What XFORWARD says of the client
+// of a hop that is not in the log goes before that hop's.
+func (l *leg) fillClient(r *flat.Row) {
+	get := func(dst *string, own ref, of func(*session) ref) {
+		if own.n > 0 {
+			*dst = l.str(own)
+		} else if l.sess != nil && *dst == "" {
+			*dst = l.sess.str(of(l.sess))
+		}
+	}
+	if l.origIP.n > 0 && l.origQID.n == 0 {
+		r.ClientIP, r.ClientName = l.str(l.origIP), l.str(l.origName)
+		return
+	}
+	get(&r.ClientIP, l.clientIP, func(s *session) ref { return s.clientIP })
+	get(&r.ClientName, l.clientName, func(s *session) ref { return s.clientName })
+	get(&r.ClientPort, l.clientPort, func(s *session) ref { return s.clientPort })
+	get(&r.Helo, l.helo, func(s *session) ref { return s.helo })
+	get(&r.Proto, l.proto, func(s *session) ref { return s.proto })
+	get(&r.TLS, l.tls, func(s *session) ref { return s.tls })
+	get(&r.SASLUser, l.saslUser, func(s *session) ref { return s.saslUser })
+}
+
+// fromDelivery fills in the last attempt.
+func (t *Tracer) fromDelivery(r *flat.Row, l *leg, p *rcpt) {
+	r.Relay, r.RelayIP, r.RemoteQID = l.str(p.relay), l.str(p.relayIP), l.str(p.remoteQID)
+	r.DSN, r.Reason = l.str(p.dsn), l.str(p.text)
+	if p.reply > 0 {
+		r.SMTPCode = int64(p.reply)
+	}
+	if p.attempts > 0 {
+		r.Attempts = int64(p.attempts)
+	}
+	if p.delay >= 0 {
+		r.Delay = float64(p.delay) / 1e6
+	}
+	if d := p.delays; d[0] >= 0 {
+		r.DelayBefore, r.DelayQueue = float64(d[0])/1e6, float64(d[1])/1e6
+		r.DelayConn, r.DelayTx = float64(d[2])/1e6, float64(d[3])/1e6
+		r.DeliveryMS = (d[2] + d[3]) / 1000
+	}
+}
+
+// fromScans fills in the verdict of the last scan on the path. scanned is
+// that of the tip, which decides an outcome; lines counts those of the scans.
+func (t *Tracer) fromScans(r *flat.Row, path []hop) (scanned verdict, lines int64) {
+	for _, h := range path {
+		for _, sc := range h.l.scan {
+			addr := r.Rcpt
+			if h.p != nil {
+				addr = h.l.str(h.p.addr)
+			}
+			x := sc.fill(r, addr)
+			if x == nil && len(h.l.scan) == 1 && len(sc.results) == 1 {
+				x = sc.fill(r, "")
+			}
+			if x == nil {
+				continue
+			}
+			lines += int64(sc.lines)
+			scanned = verdict{sc, x, h.l}
+		}
+	}
+	return scanned, lines
+}
+
+// verdict is a scan, what it decided, and of which leg.
+type verdict struct {
+	sc *scan
+	x  *result
+	l  *leg
+}

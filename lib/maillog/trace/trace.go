@@ -1,0 +1,250 @@
+// Package trace finds the mails in a mail log: it takes events (package
+// maillog) in any order that syslog can bring them in and gives out flat rows
+// (package flat).
+//
+// What it holds. A session is one smtpd(8) process and one client, or one
+// postscreen(8) connection. A leg is one queue file: host and queue id, and
+// the incarnation, because short queue ids come again. A scan is one Amavis
+// verdict. Legs are joined to chains by edges, each with its evidence, in
+// this order of trust: orig_queue_id; the Queue-ID and queued_as of Amavis;
+// "queued as" in a relay's reply where that queue id is known here; forward,
+// requeue and before-queue filter lines. An edge whose other end has not been
+// seen waits for it. A bounce or notice is not joined, it names its parent.
+//
+// What comes out. A reject is a row at once. A chain gives one row for each
+// final recipient; a session that broke off gives one for the open
+// transaction, or for itself. A row is put again whenever it changes, under
+// the same id, and withdrawn when it turns out to belong to another mail.
+//
+// What bounds it. Everything open sits in a queue with an age and the whole
+// has a cap (Options); what runs out of either becomes a row that says it is
+// incomplete, and a counter. The clock is the log's: it moves by the steps
+// between lines, ignores a single host's wild ones, and never runs backwards,
+// so that a replay gives the same rows and an old file does no harm.
+//
+// What happens on restart. Changes gives the open state that changed since
+// the last call, as opaque values by key, to be committed together with the
+// rows and the input position; Restore takes them back.
+package trace
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"time"
+
+	"github.com/rolmail/rolmail/lib/maillog"
+	"github.com/rolmail/rolmail/lib/maillog/flat"
+)
+
+// Options are what the log does not say, and the bounds. Zero values get the
+// defaults.
+type Options struct {
+	OwnNetworks   []netip.Prefix // clients there send for us: direction out
+	OutgoingHosts []string       // hosts or instances that take mail from inside only: direction out
+	FilterRelays  []string       // host:port of content filters whose "queued as" names a leg of ours
+
+	Linger      time.Duration // for late lines after a mail is done: 30 s
+	Expect      time.Duration // for the other end of an edge: 15 min
+	SessionIdle time.Duration // a session without disconnect: 6 h (smtpd's watchdog takes 5)
+	LegAge      time.Duration // an undelivered mail without a line: 6 days
+	Parts       time.Duration // for the pieces of a cut Amavis record: 10 s
+
+	MaxSessions int // 200,000
+	MaxLegs     int // 200,000
+	MaxScans    int // 50,000
+	MaxLinger   int // complete mails held back for late lines: 16,384
+	MaxRejects  int // rows for one session: 500
+	MaxRcpts    int // of one leg: 10,000
+}
+
+func (o *Options) defaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	num := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	def(&o.Linger, 30*time.Second)
+	def(&o.Expect, 15*time.Minute)
+	def(&o.SessionIdle, 6*time.Hour)
+	def(&o.LegAge, 6*24*time.Hour)
+	def(&o.Parts, 10*time.Second)
+	num(&o.MaxSessions, 200_000)
+	num(&o.MaxLegs, 200_000)
+	num(&o.MaxScans, 50_000)
+	num(&o.MaxLinger, 16_384)
+	num(&o.MaxRejects, 500)
+	num(&o.MaxRcpts, 10_000)
+}
+
+// Sink takes the rows.
+type Sink interface {
+	// Put inserts a row or replaces the one with its id. The row and its
+	// strings live only as long as the call.
+	Put(r *flat.Row)
+	// Delete withdraws a row put before.
+	Delete(id flat.ID)
+}
+
+// Stats counts what the tracer did and holds.
+type Stats struct {
+	Events, Rows, Late             int64 // Late: lines for mails long done
+	Evicted, Ambiguous             int64
+	Sessions, Legs, Scans, Waiting int // open now
+}
+
+// Tracer correlates events. It is not safe for concurrent use.
+type Tracer struct {
+	opt     Options
+	sink    Sink
+	stats   Stats
+	seed    maphash.Seed
+	clock   logClock
+	outHost map[string]bool
+	filters map[string]bool
+	amavis  bool // an Amavis has been seen: its verdicts can be expected
+	dovecot bool // a Dovecot has been seen
+
+	nodes    map[string]*node
+	recent   [64]*node
+	legs     map[uint64]*leg // by hash of the queue id; leg.next for others with it
+	sessions map[sessionKey]*session
+	scans    map[uint64]*scan
+	wait     map[uint64][]waiter
+	refused  map[uint64]*refusal
+	tombs    tombs
+
+	byQueue [queueCount]queue
+	nlegs   int
+	serial  uint64
+	gone    [][]byte // keys of persisted objects that are no more
+	pending []restored
+
+	freeLegs []*leg
+	row      flat.Row
+	text     []byte // evidence of the row being built
+	ids      []flat.ID
+	part     maillog.Event
+}
+
+// New returns a tracer that gives its rows to sink.
+func New(opt Options, sink Sink) *Tracer {
+	opt.defaults()
+	t := &Tracer{
+		opt: opt, sink: sink, seed: maphash.MakeSeed(),
+		outHost: map[string]bool{}, filters: map[string]bool{},
+		nodes: map[string]*node{}, legs: map[uint64]*leg{}, sessions: map[sessionKey]*session{},
+		scans: map[uint64]*scan{}, wait: map[uint64][]waiter{}, refused: map[uint64]*refusal{},
+	}
+	t.tombs.init()
+	for _, h := range opt.OutgoingHosts {
+		t.outHost[h] = true
+	}
+	for _, r := range opt.FilterRelays {
+		t.filters[r] = true
+	}
+	return t
+}
+
+// Stats returns the counters.
+func (t *Tracer) Stats() Stats {
+	s := t.stats
+	s.Sessions, s.Legs, s.Scans, s.Waiting = len(t.sessions), t.nlegs, len(t.scans), len(t.wait)
+	return s
+}
+
+// Add takes one event. Events that are not Used are ignored.
+func (t *Tracer) Add(ev *maillog.Event) {
+	if ev.Class != maillog.Used {
+		return
+	}
+	if t.pending != nil {
+		t.relink()
+	}
+	t.stats.Events++
+	if t.clock.step(ev.Time) {
+		t.expire()
+	}
+	n := t.node(ev.Host, ev.Instance)
+	switch ev.Daemon {
+	case maillog.Cleanup, maillog.Qmgr, maillog.Pickup, maillog.Bounce:
+		n.owner = true
+	}
+	switch ev.Kind {
+	case maillog.KindAmavis, maillog.KindAmavisPart:
+		t.amavisEvent(n, ev)
+	case maillog.KindDovecot:
+		t.dovecotEvent(ev)
+	case maillog.KindScreenConnect, maillog.KindScreenPass, maillog.KindScreenViolation, maillog.KindScreenDisconnect:
+		t.screenEvent(n, ev)
+	case maillog.KindConnect, maillog.KindDisconnect, maillog.KindTLS, maillog.KindAuthFailed, maillog.KindAbuse:
+		t.sessionEvent(n, ev)
+	case maillog.KindLost:
+		t.lost(n, ev)
+	case maillog.KindProxy:
+		t.proxy(n, ev)
+	case maillog.KindReject:
+		t.reject(n, ev)
+	default:
+		if ev.QID != nil {
+			t.legEvent(n, ev)
+		} else {
+			t.noqueueEvent(n, ev)
+		}
+	}
+}
+
+// node is a host and one of its Postfix instances (or its Amavis).
+type node struct {
+	host, inst string
+	owner      bool // it runs a queue: cleanup, qmgr, pickup or bounce logged under it
+}
+
+// maxNodes bounds the table of hosts and instances; beyond it nodes are still
+// right, but no longer shared.
+const maxNodes = 4096
+
+func (t *Tracer) node(host, inst []byte) *node {
+	slot := len(host)*7 + len(inst)
+	if len(host) > 0 {
+		slot += int(host[len(host)-1]) * 5
+	}
+	if len(inst) > 0 {
+		slot += int(inst[len(inst)-1])*3 + int(inst[0])
+	}
+	at := &t.recent[slot&63]
+	if n := *at; n != nil && n.host == string(host) && n.inst == string(inst) {
+		return n
+	}
+	*at = t.nodeNamed(string(host), string(inst))
+	return *at
+}
+
+func (t *Tracer) nodeNamed(host, inst string) *node {
+	key := host + "\x00" + inst
+	if n := t.nodes[key]; n != nil {
+		return n
+	}
+	n := &node{host: host, inst: inst}
+	if len(t.nodes) < maxNodes {
+		t.nodes[key] = n
+	}
+	return n
+}
+
+func (n *node) same(m *node) bool {
+	return n == m || n != nil && m != nil && n.host == m.host && n.inst == m.inst
+}
+
+func (t *Tracer) hash(b []byte) uint64 { return maphash.Bytes(t.seed, b) }
+
+// mix combines two hashes.
+func mix(a, b uint64) uint64 {
+	a ^= b * 0x9E3779B97F4A7C15
+	a ^= a >> 29
+	return a * 0xBF58476D1CE4E5B9
+}
