@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/rolmail/rolmail/lib/suggest"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -59,17 +60,16 @@ func arrange(app *cli.App, args []string) (*arrangement, error) {
 		var err error
 		switch {
 		case arg == "--":
-			for _, operand := range args {
-				a.operand(operand)
+			for _, word := range args {
+				a.word(word)
 			}
 			args = nil
 		case strings.HasPrefix(arg, "--"):
 			args, err = a.long(arg[2:], args)
 		case len(arg) > 1 && arg[0] == '-':
 			args, err = a.short(arg[1:], args)
-		case len(a.operands) == 0 && a.command(arg):
 		default:
-			a.operand(arg)
+			a.word(arg)
 		}
 		if err != nil {
 			return nil, a.usage(err)
@@ -85,7 +85,12 @@ func (a *arranger) enter(flags []cli.Flag) {
 	a.levels = append(a.levels, &level{flags: flags, given: map[string]bool{}})
 }
 
-func (a *arranger) operand(s string) { a.operands = append(a.operands, s) }
+// word takes what is no option: the name of a command, or an operand.
+func (a *arranger) word(s string) {
+	if len(a.operands) > 0 || !a.command(s) {
+		a.operands = append(a.operands, s)
+	}
+}
 
 // commands are those that may come next.
 func (a *arranger) commands() []*cli.Command { return commandsOf(a.app, a.path) }
@@ -114,6 +119,16 @@ func (a *arranger) find(name string) (*level, cli.Flag) {
 	return nil, nil
 }
 
+// optionNames are the options that may stand here, innermost command first.
+func (a *arranger) optionNames() (all []string) {
+	for _, l := range slices.Backward(a.levels) {
+		for _, f := range l.flags {
+			all = append(all, f.Names()[0])
+		}
+	}
+	return all
+}
+
 func takesValue(f cli.Flag) bool {
 	d, ok := f.(cli.DocGenerationFlag)
 	return ok && d.TakesValue()
@@ -124,7 +139,7 @@ func (a *arranger) long(arg string, rest []string) ([]string, error) {
 	name, value, hasValue := strings.Cut(arg, "=")
 	l, f := a.find(name)
 	if f == nil || len(name) < 2 {
-		return nil, fmt.Errorf("unknown option --%s%s", name, a.nearest(name))
+		return nil, fmt.Errorf("unknown option --%s%s", name, suggest.DidYouMean(name, "--", a.optionNames()))
 	}
 	if !takesValue(f) {
 		return rest, a.give(l, f, value, hasValue)
@@ -209,7 +224,9 @@ func (a *arranger) finish() error {
 		a.asks = asksCommand
 		return nil
 	case len(commands) > 0 && action == nil:
-		return fmt.Errorf("unknown command %.60q; there are %s", a.operands[0], names(commands))
+		known := names(commands)
+		return fmt.Errorf("unknown command %.60q; there are %s%s", a.operands[0], strings.Join(known, ", "),
+			suggest.DidYouMean(a.operands[0], "", known))
 	case argsUsage == "" && len(a.operands) > 0:
 		return fmt.Errorf("unexpected operand %.60q", a.operands[0])
 	}
@@ -232,14 +249,13 @@ func fromEnv(f cli.Flag) bool {
 	})
 }
 
-func names(commands []*cli.Command) string {
-	var all []string
+func names(commands []*cli.Command) (all []string) {
 	for _, c := range commands {
 		if !c.Hidden {
 			all = append(all, c.Name)
 		}
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 func (a *arranger) result() []string {
@@ -272,45 +288,4 @@ func wrongValue(name string) cli.OnUsageErrorFunc {
 		text, _, _ = strings.Cut(text, ": strconv.")
 		return usage(errors.New(strings.TrimSuffix(text, ": parse error")), name)
 	}
-}
-
-// nearest names the option that a mistyped one may have been meant to be.
-func (a *arranger) nearest(name string) string {
-	best, least := "", 3
-	for _, l := range slices.Backward(a.levels) {
-		for _, f := range l.flags {
-			long := f.Names()[0]
-			d := distance(name, long)
-			if len(name) > 2 && strings.HasPrefix(long, name) {
-				d = 0
-			}
-			if d < least && d < len(long) {
-				best, least = long, d
-			}
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean --" + best + "?"
-}
-
-// distance is Levenshtein's: how many bytes to change, add or take out.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -158,10 +158,13 @@ func run(ctx context.Context, app *cli.App, args []string, stdin io.Reader, stdo
 
 	err := p.guarded(func() error { return p.main(ctx, app, args) })
 	if werr := out.failure(); werr != nil {
-		if errors.Is(werr, syscall.EPIPE) {
+		gone := errors.Is(werr, syscall.EPIPE) && !o.delivery
+		switch {
+		case gone && (err == nil || stopped(err) || errors.Is(err, syscall.EPIPE)):
 			return sysexits.OK
+		case !gone:
+			err = sysexits.Errorf(sysexits.IO, "writing standard output: %w", werr)
 		}
-		err = sysexits.Errorf(sysexits.IO, "writing standard output: %w", werr)
 	}
 	if by, ok := errors.AsType[interrupted](context.Cause(ctx)); ok && stopped(err) {
 		err = sysexits.Wrap(by.status(), by)

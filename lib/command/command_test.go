@@ -153,6 +153,7 @@ func TestCommands(t *testing.T) {
 		{"show help", seen{ran: "show", operands: []string{"help"}}},
 		{"show h --db x", seen{ran: "show", operands: []string{"h"}}},
 		{"show search", seen{ran: "show", operands: []string{"search"}}},
+		{"-- show -- -x", seen{ran: "show", operands: []string{"--", "-x"}}},
 		{"show -- --help", seen{ran: "show", operands: []string{"--help"}}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -190,8 +191,8 @@ func TestUsageErrors(t *testing.T) {
 	}
 	for _, tt := range []struct{ args, want string }{
 		{"find", `rol-nest: unknown command "find"; there are search, show; see rol-nest --help`},
+		{"serch", `rol-nest: unknown command "serch"; there are search, show; did you mean search? see rol-nest --help`},
 		{"help", `rol-nest: unknown command "help"; there are search, show; see rol-nest --help`},
-		{"-- search", `rol-nest: unknown command "search"; there are search, show; see rol-nest --help`},
 		{"search x", `rol-nest: unexpected operand "x"; see rol-nest search --help`},
 		{"search --count x", `rol-nest: invalid value "x" for option --count; see rol-nest search --help`},
 		{"search --limit 3", "rol-nest: unknown option --limit; see rol-nest search --help"},
@@ -300,6 +301,11 @@ func TestStandardOutputFails(t *testing.T) {
 		{syscall.ENOSPC, 74, "rol-test: writing standard output: write /dev/stdout: no space left on device\n"},
 		{syscall.EPIPE, 0, ""},
 	} {
+		// Nothing may be taken for delivered because nobody was listening.
+		app := flat(new(seen), func(c *cli.Context) error { _, _ = c.App.Writer.Write([]byte("x")); return nil })
+		if status := command.Run(app, nil, nil, failing{tt.err}, io.Discard, command.Delivery); status != 75 {
+			t.Errorf("%v in a delivery: status %d, want 75", tt.err, status)
+		}
 		for _, heeds := range []bool{true, false} { // whether the program looks at the error
 			t.Run(fmt.Sprint(tt.err, heeds), func(t *testing.T) {
 				var ctx context.Context
@@ -330,6 +336,26 @@ func TestStandardOutputFails(t *testing.T) {
 	}
 }
 
+// A reader that went away hides no other failure.
+func TestReaderGoneAndFailed(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		status int
+	}{
+		{context.Canceled, 0},
+		{errors.New("sql: interrupted"), 0}, // what a library says when it is told to stop
+		{sysexits.Wrap(sysexits.IO, syscall.EPIPE), 0},
+		{sysexits.Errorf(sysexits.Data, "no mail log"), 65},
+	} {
+		app := flat(new(seen), func(c *cli.Context) error { _, _ = c.App.Writer.Write([]byte("x")); return tt.err })
+		var stderr bytes.Buffer
+		status := command.Run(app, nil, nil, failing{syscall.EPIPE}, &stderr)
+		if status != tt.status || (stderr.Len() == 0) != (status == 0) {
+			t.Errorf("%v: status %d, stderr %q", tt.err, status, stderr.String())
+		}
+	}
+}
+
 func TestConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -350,7 +376,7 @@ func TestConfiguration(t *testing.T) {
 		{"environment", good, "", "sqlite:/good [out1 out2]", 0},
 		{"flag over environment", bad, "--config " + good, "sqlite:/good [out1 out2]", 0},
 		{"flags over file", "", "--db x --tag a --config " + good, "x [a]", 0},
-		{"wrong file", "", "--config " + bad, "rol-test: bad.cf:2: unknown parameter \"maillog_bd\"", 78},
+		{"wrong file", "", "--config " + bad, "rol-test: bad.cf:2: unknown parameter \"maillog_bd\"; did you mean maillog_db?", 78},
 		{"missing file", "", "--config " + dir + "/none", "rol-test: configuration file: open " + dir + "/none", 78},
 		{"missing file in the environment", dir + "/none", "", "rol-test: configuration file: open", 78},
 	} {

@@ -77,7 +77,7 @@ func helpUsage(b *strings.Builder, app *cli.App, path []*cli.Command) {
 	if usageText == "" {
 		usageText = fullName(app, path)
 		if commands := commandsOf(app, path); len(commands) > 0 {
-			usageText += " " + strings.ReplaceAll(names(commands), ", ", "|")
+			usageText += " " + strings.Join(names(commands), "|")
 		}
 		usageText += " [OPTION]..."
 		if argsUsage != "" {

@@ -104,17 +104,6 @@ func TestLinkedVersion(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"since", "since", 0}, {"sicne", "since", 2}, {"untl", "until", 1}, {"kitten", "sitting", 3}} {
-		if got := distance(tt.a, tt.b); got != tt.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
-		}
-	}
-}
-
 func TestWhatHelpShows(t *testing.T) {
 	app := &cli.App{
 		Name: "rol-test", Usage: "x", UsageText: "rol-test one\nrol-test two", Description: "Examples:\n  rol-test one",

@@ -163,7 +163,8 @@ func TestValues(t *testing.T) {
 
 func TestWrongValues(t *testing.T) {
 	for in, want := range map[string]string{
-		"t_txet = 1":                         `x.cf:1: unknown parameter "t_txet"; rol.cf(5) lists those there are`,
+		"t_txet = 1":                         `x.cf:1: unknown parameter "t_txet"; did you mean t_text?`,
+		"other = 1":                          `x.cf:1: unknown parameter "other"; rol.cf(5) lists those there are`,
 		"T-Text = 1":                         `x.cf:1: unknown parameter "T-Text"; did you mean t_text?`,
 		"t_text = 1\n\nt_text = 1":           "x.cf:3: t_text is set a second time: keep one of the lines",
 		"t_number = 1.5":                     `x.cf:1: t_number: "1.5": want a number`,

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // zone names work on a machine without tzdata
+
+	"github.com/rolmail/rolmail/lib/suggest"
 )
 
 // Type is the type of a parameter.
@@ -49,16 +51,14 @@ func (s Schema) Lookup(name string) *Param {
 	return nil
 }
 
-// hint names the known parameter that a mistyped one was meant to be, if any
-// is near.
+// hint ends the message about an unknown name.
 func (s Schema) hint(name string) string {
-	plain := func(s string) string {
-		return strings.NewReplacer("-", "", "_", "", ".", "", "s", "").Replace(strings.ToLower(s))
+	known := make([]string, len(s))
+	for i := range s {
+		known[i] = s[i].Name
 	}
-	for _, p := range s {
-		if plain(p.Name) == plain(name) {
-			return fmt.Sprintf("; did you mean %s?", p.Name)
-		}
+	if hint := suggest.DidYouMean(strings.ReplaceAll(strings.ToLower(name), "-", "_"), "", known); hint != "" {
+		return hint
 	}
 	return "; rol.cf(5) lists those there are"
 }
