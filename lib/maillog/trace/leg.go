@@ -35,6 +35,7 @@ type leg struct {
 	removedAt   int64
 	expiredAt   int64
 	heldAt      int64
+	queuedAt    int64 // last time the queue manager took it up
 	lines       int32
 
 	flags    flags
@@ -289,6 +290,7 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 		t.resolveNotices(l)
 	case maillog.KindQueued:
 		l.flags |= hasQueued | isReleased
+		l.queuedAt = max(l.queuedAt, ev.Time)
 		l.setSender(ev.Sender)
 		l.size, l.nrcpt = max(l.size, ev.Size), max(l.nrcpt, ev.NRcpt)
 	case maillog.KindExpired:

@@ -32,8 +32,8 @@ func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
 				set(o, p.last)
 				r.Reason = blockedReason(r.Reason, v)
 				r.QIDOut, r.HostOut = "", ""
-			} else if v.x.passed && v.x.queuedAs.n > 0 {
-				return
+			} else if v.x.passed && v.x.queuedAs.n > 0 || !v.x.passed {
+				return // the next leg, or the line that says what was done, is missing
 			} else {
 				set(flat.Sent, p.last)
 			}
@@ -51,18 +51,33 @@ func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
 		set(flat.Expired, p.last)
 	case maillog.StatusDeferred:
 		switch {
-		case l.has(isExpired):
+		case l.has(isExpired) && l.lastTried(p):
 			set(flat.Expired, l.expiredAt)
 		case l.has(isDeleted):
 			t.undelivered(r, l)
 		case l.has(isHeld) && l.heldAt >= p.last:
 			r.Outcome = flat.Held
-		case l.has(isRemoved):
+		case l.has(isRemoved | isExpired):
 			// its last line is lost
 		default:
 			r.Outcome = flat.Deferred
 		}
 	}
+}
+
+// lastTried reports whether a recipient was still tried when the queue
+// manager last took the mail up, so that it is among those that expired: every
+// activation tries all that are left (src/qmgr/qmgr_active.c).
+func (l *leg) lastTried(p *rcpt) bool {
+	if p.last < l.queuedAt {
+		return false
+	}
+	for i := range l.rcpts {
+		if q := &l.rcpts[i]; q.attempts > p.attempts && q.last > p.last {
+			return false
+		}
+	}
+	return true
 }
 
 // undelivered decides for a mail without a delivery.
@@ -75,7 +90,7 @@ func (t *Tracer) undelivered(r *flat.Row, l *leg) {
 		r.Outcome, r.TSFinal = flat.Discarded, l.removedAt/1000
 		r.Stage, r.Reason = l.str(l.stage), l.str(l.text)
 		r.HostOut, r.QIDOut = "", ""
-	case l.has(isExpired):
+	case l.has(isExpired) && len(l.rcpts) == 0 && l.nrcpt == 1:
 		r.Outcome, r.TSFinal = flat.Expired, l.expiredAt/1000
 	case l.has(isHeld):
 		r.Outcome, r.Stage = flat.Held, l.str(l.stage)
@@ -150,7 +165,7 @@ func (t *Tracer) evidence(r *flat.Row, path []hop, v verdict, final bool) {
 			miss("next leg")
 		}
 	}
-	if t.amavis && v.x == nil {
+	if t.amavis && (v.x == nil || v.x.perRcpt) {
 		for _, h := range path {
 			if h.p != nil && (h.p.fromMTA || h.p.amid.n > 0 || swallowed(h.l.str(h.p.text))) {
 				miss("scan")
@@ -170,6 +185,9 @@ func (t *Tracer) evidence(r *flat.Row, path []hop, v verdict, final bool) {
 func (l *leg) missing(p *rcpt, miss func(string)) {
 	if !l.has(hasClient|hasPickup) && !l.ownMail() && l.via != viaForward {
 		miss("client")
+	}
+	if l.from == nil && l.via != viaProxy && (l.origQID.n > 0 || l.origIP.n > 0) {
+		miss("first leg")
 	}
 	if l.has(isDiscarded | isCanceled) {
 		return

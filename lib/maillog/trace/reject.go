@@ -169,7 +169,7 @@ func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
 	key := mix(t.hash(ev.AmID), 'R')
 	for _, w := range t.wait[key] {
 		if w.scan != nil && w.scan.matches(r.Sender, r.Rcpt) {
-			w.scan.fill(r, r.Rcpt)
+			w.scan.fill(r, w.scan.result(r.Rcpt))
 			t.dropScan(w.scan)
 			return
 		}
@@ -193,7 +193,7 @@ func (t *Tracer) explain(sc *scan) bool {
 	if f == nil || !sc.matches(f.row.Sender, f.row.Rcpt) {
 		return false
 	}
-	sc.fill(f.row, f.row.Rcpt)
+	sc.fill(f.row, sc.result(f.row.Rcpt))
 	f.row.Lines++
 	t.emit(f.row)
 	t.unqueue(&f.item)

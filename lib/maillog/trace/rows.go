@@ -173,6 +173,7 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 		t.fromDelivery(r, tip.l, tip.p)
 	}
 	scanned, held := t.fromScans(r, path)
+	t.clientBehind(r, path, scanned)
 	t.outcome(r, path, scanned, final)
 	r.Lines = 0
 	last := int64(0)
@@ -266,7 +267,10 @@ func (l *leg) fillClient(r *flat.Row) {
 			*dst = l.sess.str(of(l.sess))
 		}
 	}
-	if l.origIP.n > 0 && l.origQID.n == 0 {
+	if l.origIP.n > 0 {
+		if l.origQID.n == 0 && loopback(l.str(l.origIP)) {
+			return // sendmail(1) handed it in, one hop earlier
+		}
 		r.ClientIP, r.ClientName = l.str(l.origIP), l.str(l.origName)
 		return
 	}
@@ -278,6 +282,26 @@ func (l *leg) fillClient(r *flat.Row) {
 	get(&r.TLS, l.tls, func(s *session) ref { return s.tls })
 	get(&r.SASLUser, l.saslUser, func(s *session) ref { return s.saslUser })
 }
+
+// clientBehind finds the client of a mail whose client= line is missing in
+// what later hops say of it.
+func (t *Tracer) clientBehind(r *flat.Row, path []hop, v verdict) {
+	if path[0].l.has(hasClient|hasPickup) || r.ClientIP != "" {
+		return
+	}
+	for _, h := range path[1:] {
+		if h.l.origIP.n > 0 && !loopback(h.l.str(h.l.origIP)) {
+			r.ClientIP, r.ClientName = h.l.str(h.l.origIP), h.l.str(h.l.origName)
+			break
+		}
+	}
+	if r.ClientIP == "" && v.sc != nil && v.x.queueID.n > 0 && !loopback(v.sc.str(v.sc.clientIP)) {
+		r.ClientIP = v.sc.str(v.sc.clientIP)
+	}
+	r.Dir = t.direction(path[0].l.node(), r.ClientIP, r.SASLUser)
+}
+
+func loopback(ip string) bool { return ip == "127.0.0.1" || ip == "::1" }
 
 // fromDelivery fills in the last attempt.
 func (t *Tracer) fromDelivery(r *flat.Row, l *leg, p *rcpt) {
@@ -299,32 +323,58 @@ func (t *Tracer) fromDelivery(r *flat.Row, l *leg, p *rcpt) {
 	}
 }
 
-// fromScans fills in the verdict of the last scan on the path. scanned is
-// that of the tip, which decides an outcome; lines counts those of the scans.
-func (t *Tracer) fromScans(r *flat.Row, path []hop) (scanned verdict, lines int64) {
-	for _, h := range path {
+// fromScans fills in the verdict of the last scan on the path, which decides
+// an outcome. lines counts those of all scans.
+func (t *Tracer) fromScans(r *flat.Row, path []hop) (v verdict, lines int64) {
+	for i, h := range path {
 		for _, sc := range h.l.scan {
 			addr := r.Rcpt
 			if h.p != nil {
 				addr = h.l.str(h.p.addr)
 			}
-			x := sc.fill(r, addr)
+			x := sc.result(addr)
 			if x == nil && len(h.l.scan) == 1 && len(sc.results) == 1 {
-				x = sc.fill(r, "")
+				x = &sc.results[0]
 			}
 			if x == nil {
 				continue
 			}
 			lines += int64(sc.lines)
-			scanned = verdict{sc, x, h.l}
+			next := verdict{sc: sc, x: x, l: h.l, at: i}
+			if i+1 < len(path) && x.queuedAs.n > 0 {
+				next.led = strings.Contains(sc.str(x.queuedAs), path[i+1].l.str(path[i+1].l.qid))
+			}
+			if v.sc == nil || v.before(next) {
+				v = next
+			}
 		}
 	}
-	return scanned, lines
+	if v.sc != nil {
+		v.sc.fill(r, v.x)
+	}
+	return v, lines
+}
+
+// before reports whether w has more to say: further on, or leading on, or
+// later (Amavis scans a mail again when it could not pass it on).
+func (v verdict) before(w verdict) bool {
+	if v.at != w.at {
+		return v.at < w.at
+	}
+	if v.led != w.led {
+		return w.led
+	}
+	if v.sc.last != w.sc.last {
+		return v.sc.last < w.sc.last
+	}
+	return w.x.passed
 }
 
 // verdict is a scan, what it decided, and of which leg.
 type verdict struct {
-	sc *scan
-	x  *result
-	l  *leg
+	sc  *scan
+	x   *result
+	l   *leg
+	at  int  // place on the path
+	led bool // the leg after came of it
 }

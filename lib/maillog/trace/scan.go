@@ -285,7 +285,7 @@ func (t *Tracer) nextOfScan(sc *scan, x *result) {
 
 // matches reports whether a scan is of a mail between two addresses.
 func (sc *scan) matches(sender, rcpt string) bool {
-	return strings.EqualFold(sc.str(sc.sender), sender) && (rcpt == "" || sc.result(rcpt) != nil)
+	return strings.EqualFold(sc.str(sc.sender), sender) && sc.result(rcpt) != nil
 }
 
 // result returns what was decided for a recipient.
@@ -311,11 +311,7 @@ func (sc *scan) result(rcpt string) *result {
 }
 
 // fill writes a verdict into a row.
-func (sc *scan) fill(r *flat.Row, rcpt string) *result {
-	x := sc.result(rcpt)
-	if x == nil {
-		return nil
-	}
+func (sc *scan) fill(r *flat.Row, x *result) {
 	r.HostFilter = sc.node.host
 	r.Verdict, r.Policy = sc.str(x.verdict), sc.str(x.policy)
 	r.MailID, r.Quarantine = sc.str(x.mailID), sc.str(x.quarantine)
@@ -334,7 +330,6 @@ func (sc *scan) fill(r *flat.Row, rcpt string) *result {
 	if r.Helo == "" {
 		r.Helo = sc.str(x.helo)
 	}
-	return x
 }
 
 // dropScan forgets a scan without a row.
@@ -381,7 +376,7 @@ func (t *Tracer) scanRow(sc *scan, x *result, rcpt string) {
 	r.Clear()
 	r.Kind, r.Outcome = flat.KindMail, flat.Unknown
 	r.ClientIP = sc.str(sc.clientIP)
-	sc.fill(r, rcpt)
+	sc.fill(r, x)
 	if o := sc.outcome(x); o != "" {
 		r.Outcome = o
 	}
