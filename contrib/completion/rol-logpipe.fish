@@ -1,7 +1,9 @@
 # Completion of rol-logpipe(8) for fish.
 complete -c rol-logpipe -l db -r -d 'write to a database, type:where'
-complete -c rol-logpipe -l dry-run -d 'parse and correlate only'
+complete -c rol-logpipe -s n -l dry-run -d 'parse and correlate only'
+complete -c rol-logpipe -l again -d 'read what was read before too'
 complete -c rol-logpipe -l year -x -d 'year of the first line without one'
+complete -c rol-logpipe -l timezone -x -d 'zone of lines that name none'
 complete -c rol-logpipe -l unparsed -d 'show the shapes of lines that were not understood'
 complete -c rol-logpipe -l format -x -a 'text json' -d 'format of the summary'
 complete -c rol-logpipe -l config -r -d 'read settings from a file'
