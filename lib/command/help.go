@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -122,6 +123,10 @@ func helpFlags(b *strings.Builder, title string, flags []cli.Flag) {
 	b.WriteByte('\n')
 }
 
+// nothing are the defaults that stand for none: urfave cannot tell them from
+// values that are meant. Say in the usage what such a default means.
+var nothing = []string{"", "0", "0s", "[]"}
+
 // helpFlag writes one option. As in urfave, a word in backquotes in its usage
 // names its value.
 func helpFlag(b *strings.Builder, f cli.DocGenerationFlag) {
@@ -148,13 +153,13 @@ func helpFlag(b *strings.Builder, f cli.DocGenerationFlag) {
 	if s, ok := f.(cli.DocGenerationSliceFlag); ok && s.IsSliceFlag() {
 		usage += "; may be repeated"
 	}
-	if text := f.GetDefaultText(); f.TakesValue() && text != "" && text != `""` {
-		usage += " (default: " + strings.Trim(text, `"`) + ")"
+	if text := strings.ReplaceAll(f.GetDefaultText(), `"`, ""); f.TakesValue() && !slices.Contains(nothing, text) {
+		usage += " (default: " + text + ")"
 	}
 	for _, env := range f.GetEnvVars() {
 		usage += " (or $" + env + ")"
 	}
-	helpItem(b, left, usage)
+	helpItem(b, left, strings.TrimPrefix(strings.TrimSpace(usage), "; "))
 }
 
 // helpItem writes a term and what is said about it, beside it or below.

@@ -110,6 +110,8 @@ func TestWhatHelpShows(t *testing.T) {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "secret", Hidden: true},
 			&cli.StringFlag{Name: "plain"},
+			&cli.IntFlag{Name: "year", Usage: "the `YEAR`"},
+			&cli.StringSliceFlag{Name: "tag", Value: cli.NewStringSlice("a", "b")},
 			&cli.StringFlag{Name: "a-long-name-it-is", Usage: "take `SOMETHING`", Value: "z"},
 		},
 	}
@@ -128,6 +130,8 @@ USAGE
 
 OPTIONS
    --plain VALUE
+   --year YEAR          the YEAR
+   --tag VALUE          may be repeated (default: a, b)
    --a-long-name-it-is SOMETHING
                         take SOMETHING (default: z)
 
