@@ -85,10 +85,10 @@ func verdict(ev *Event, t []byte) bool {
 	for i < len(t) && t[i] != ' ' && t[i] != ',' && t[i] != '(' {
 		i++
 	}
-	sc.Verdict, t = t[:i], bytes.TrimLeft(t[i:], " ")
+	sc.Verdict, t = t[:i], skipBlanks(t[i:])
 	if len(t) > 0 && t[0] == '(' {
 		n := balanced(t)
-		sc.Detail, t = t[1:n], bytes.TrimLeft(t[min(n+1, len(t)):], " ")
+		sc.Detail, t = t[1:n], skipBlanks(t[min(n+1, len(t)):])
 	}
 	if len(t) > 0 && t[0] == '{' {
 		n := bytes.IndexByte(t, '}')
@@ -102,6 +102,13 @@ func verdict(ev *Event, t []byte) bool {
 	scanKeys(ev, t)
 	sc.PerRcpt = sc.Actions == nil && sc.MS < 0 && sc.PerRcpt
 	return true
+}
+
+func skipBlanks(b []byte) []byte {
+	for len(b) > 0 && b[0] == ' ' {
+		b = b[1:]
+	}
+	return b
 }
 
 // balanced finds the parenthesis that closes the one at b[0], and after which
@@ -187,9 +194,11 @@ func listEnd(t []byte) int {
 func scanKeys(ev *Event, t []byte) {
 	sc := &ev.Scan
 	for len(t) > 0 {
-		t = bytes.TrimLeft(t, ", ")
+		for len(t) > 0 && (t[0] == ',' || t[0] == ' ') {
+			t = t[1:]
+		}
 		kv := t
-		if j := bytes.Index(t, []byte(": \"")); j > 0 && j < 24 && bytes.IndexByte(t[:j], ',') < 0 {
+		if j := bytes.Index(t[:min(len(t), 24)], []byte(": \"")); j > 0 && bytes.IndexByte(t[:j], ',') < 0 {
 			n := quoted(t, j+2)
 			kv, t = t[:n], t[n:]
 		} else {
@@ -244,7 +253,7 @@ func scanKey(ev *Event, k, v []byte) {
 
 func idLen(v []byte) int {
 	n := 0
-	for n < len(v) && alnum[v[n]] {
+	for n < len(v) && idClass[v[n]] != 0 {
 		n++
 	}
 	return n

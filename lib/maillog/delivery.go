@@ -209,7 +209,7 @@ func remoteLine(ev *Event, b []byte) bool {
 // replyIDs finds the queue id that a relay gave, whether a content filter
 // passes on its own next hop's reply, and the log id of Amavis.
 func replyIDs(ev *Event, t []byte) {
-	if i := bytes.LastIndex(t, []byte(" queued as ")); i >= 0 {
+	if i := lastQueuedAs(t); i >= 0 {
 		id := t[i+11:]
 		n := 0
 		for n < len(id) && id[n] > ' ' && id[n] != ')' && id[n] != ';' && id[n] != ',' && n < 128 {
@@ -225,6 +225,9 @@ func replyIDs(ev *Event, t []byte) {
 		ev.Session = rest[bytes.LastIndexByte(rest, ' ')+1:]
 	}
 	ev.FromMTA = bytes.Contains(t, []byte("rom MTA("))
+	if len(t) > 400 { // Amavis and Exim are brief; what is long is somebody's prose
+		return
+	}
 	if i := bytes.Index(t, []byte("id=")); i > 0 && (t[i-1] == ' ' || t[i-1] == '(') {
 		id := t[i+3:]
 		n, dash := 0, false
@@ -241,6 +244,20 @@ func replyIDs(ev *Event, t []byte) {
 				ev.RemoteQID = e
 			}
 		}
+	}
+}
+
+// lastQueuedAs finds the last " queued as ": a filter's reply quotes its next
+// hop's.
+func lastQueuedAs(t []byte) int {
+	last := -1
+	for at := 0; ; {
+		i := bytes.Index(t[at:], []byte(" queued as "))
+		if i < 0 {
+			return last
+		}
+		last = at + i
+		at = last + 11
 	}
 }
 

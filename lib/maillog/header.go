@@ -18,6 +18,8 @@ type Parser struct {
 	lastPID  int64
 	lastOK   bool
 
+	tags [128]tagParts // idents seen lately
+
 	// bare holds idents without a path that logged as Postfix does: syslog
 	// daemons that cut the ident at the slash leave us only those.
 	bare map[string]struct{}
@@ -70,9 +72,9 @@ func (p *Parser) header(line []byte, ev *Event) (msg []byte, ok bool) {
 		return nil, false
 	}
 	if versioned {
-		return header5424(b, ev)
+		return p.header5424(b, ev)
 	}
-	return headerTag(b, ev)
+	return p.headerTag(b, ev)
 }
 
 // pri skips "<22>" and the version that RFC 5424 section 6.2.2 puts behind it
@@ -103,7 +105,7 @@ func word(b []byte) (w, rest []byte) {
 }
 
 // header5424 reads APP-NAME PROCID MSGID STRUCTURED-DATA of RFC 5424.
-func header5424(b []byte, ev *Event) (msg []byte, ok bool) {
+func (p *Parser) header5424(b []byte, ev *Event) (msg []byte, ok bool) {
 	ev.Tag, b = word(b)
 	var pid []byte
 	pid, b = word(b)
@@ -129,18 +131,18 @@ func header5424(b []byte, ev *Event) (msg []byte, ok bool) {
 		}
 		b = b[i+1:]
 	}
-	b = bytes.TrimLeft(b, " ")
+	b = skipBlanks(b)
 	if len(b) >= 3 && b[0] == 0xEF && b[1] == 0xBB && b[2] == 0xBF {
 		b = b[3:]
 	}
-	ident(ev)
+	p.ident(ev)
 	return b, true
 }
 
 // headerTag reads "postfix/smtpd[123]: message", also without the colon (as
 // rsyslog prints what it received as RFC 5424), without the pid, with the
 // "[ID 197553 mail.info]" of Solaris, and messages without a tag.
-func headerTag(b []byte, ev *Event) (msg []byte, ok bool) {
+func (p *Parser) headerTag(b []byte, ev *Event) (msg []byte, ok bool) {
 	if bytes.HasPrefix(b, []byte("last message repeated ")) {
 		return b, true
 	}
@@ -159,25 +161,25 @@ func headerTag(b []byte, ev *Event) (msg []byte, ok bool) {
 			if len(b) > 0 && b[0] == ':' {
 				b = b[1:]
 			}
-			return afterTag(b, ev)
+			return p.afterTag(b, ev)
 		case ':':
 			if i+1 == len(b) || b[i+1] == ' ' {
 				ev.Tag = b[:i]
-				return afterTag(b[i+1:], ev)
+				return p.afterTag(b[i+1:], ev)
 			}
 		case ' ':
 			if i == 0 {
 				return nil, false
 			}
 			ev.Tag = b[:i]
-			return afterTag(b[i+1:], ev)
+			return p.afterTag(b[i+1:], ev)
 		}
 	}
 	ev.Tag = b
-	return afterTag(nil, ev)
+	return p.afterTag(nil, ev)
 }
 
-func afterTag(b []byte, ev *Event) ([]byte, bool) {
+func (p *Parser) afterTag(b []byte, ev *Event) ([]byte, bool) {
 	if len(b) > 0 && b[0] == ' ' {
 		b = b[1:]
 	}
@@ -186,8 +188,38 @@ func afterTag(b []byte, ev *Event) ([]byte, bool) {
 			b = b[i+2:]
 		}
 	}
-	ident(ev)
+	p.ident(ev)
 	return b, true
+}
+
+// tagParts is what ident made of a tag.
+type tagParts struct {
+	tag                 [46]byte
+	n                   uint8
+	daemon              Daemon
+	inst, prog, progEnd uint8 // instance is tag[inst:...], program tag[prog:]
+}
+
+// ident splits the tag, as a rule with what it made of it the last time.
+func (p *Parser) ident(ev *Event) {
+	t := ev.Tag
+	n := len(t)
+	if n < 2 || n > len(tagParts{}.tag) {
+		ident(ev)
+		return
+	}
+	c := &p.tags[(n*37+int(t[0])*11+int(t[1])*5+int(t[n-1])*3+int(t[n/2])*7+int(t[n-2]))&127]
+	if int(c.n) == n && string(c.tag[:n]) == string(t) {
+		ev.Program, ev.Instance, ev.Daemon = t[c.prog:], t[c.inst:c.progEnd], c.daemon
+		return
+	}
+	ident(ev)
+	c.n, c.daemon = uint8(copy(c.tag[:], t)), ev.Daemon
+	c.prog = uint8(n - len(ev.Program))
+	c.inst, c.progEnd = 0, uint8(len(ev.Instance))
+	if t[0] == '/' { // the instance is the program
+		c.inst, c.progEnd = c.prog, uint8(n)
+	}
 }
 
 // ident splits the tag into instance and program. The daemon is the last path

@@ -130,61 +130,57 @@ func postfixLine(ev *Event, msg []byte) Class {
 // seconds, four of microseconds, 'z', the inode.
 func queueID(msg []byte) (qid, rest []byte, ok bool) {
 	n := min(len(msg), 40)
-	i := 0
-	for i < n && alnum[msg[i]] {
+	i, all := 0, byte(idAny|idHex|idLong)
+	for i < n && idClass[msg[i]]&idAny != 0 {
+		all &= idClass[msg[i]]
 		i++
 	}
 	if i < 6 || i+1 >= len(msg) || msg[i] != ':' || msg[i+1] != ' ' {
 		return nil, nil, false
 	}
 	id := msg[:i]
+	if all&idHex != 0 || all&idLong != 0 && i >= 12 && id[10] == 'z' {
+		return id, msg[i+2:], true
+	}
 	if string(id) == "NOQUEUE" {
 		return id[:0], msg[i+2:], true
-	}
-	if shortID(id) || longID(id) {
-		return id, msg[i+2:], true
 	}
 	return nil, nil, false
 }
 
-var alnum = func() (t [256]bool) {
+// Classes of the characters in queue ids.
+const (
+	idAny  = 1 << iota // letters and digits
+	idHex              // short ids: upper-case hexadecimal
+	idLong             // long ids: no vowels
+)
+
+var idClass = func() (t [256]byte) {
 	for c := range t {
-		t[c] = c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+		switch {
+		case c >= '0' && c <= '9':
+			t[c] = idAny | idHex | idLong
+		case c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z':
+			t[c] = idAny | idLong
+		}
+	}
+	for _, c := range "aeiouAEIOU" {
+		t[c] &^= idLong
+	}
+	for _, c := range "ABCDEF" {
+		t[c] |= idHex
 	}
 	return t
 }()
 
-func shortID(id []byte) bool {
-	for _, c := range id {
-		if !digit(c) && c-'A' > 5 {
-			return false
-		}
-	}
-	return len(id) >= 6
-}
-
-func longID(id []byte) bool {
-	if len(id) < 12 || id[10] != 'z' {
-		// seconds take a seventh digit from the year 2600 on
-		return false
-	}
-	for _, c := range id {
-		switch c {
-		case 'a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U':
-			return false
-		}
-	}
-	return true
-}
-
 // QueueID reports whether b looks like a Postfix queue id, short or long.
 func QueueID(b []byte) bool {
+	all := byte(idAny | idHex | idLong)
 	for _, c := range b {
-		if !alnum[c] {
-			return false
-		}
+		all &= idClass[c]
 	}
-	return shortID(b) || longID(b)
+	// seconds take a seventh digit, and 'z' another place, from the year 2600 on
+	return len(b) >= 6 && all&idHex != 0 || len(b) >= 12 && all&idLong != 0 && b[10] == 'z'
 }
 
 // queueLine parses what follows a queue id or NOQUEUE.
@@ -327,7 +323,18 @@ func pickupLine(ev *Event, b []byte) Class {
 // "from=<s>, status=expired, returned to sender" (src/qmgr/qmgr_active.c); the
 // sender may be anything, so both are anchored at the end.
 func fromLine(ev *Event, b []byte) Class {
-	if i := bytes.LastIndex(b, []byte(", status=")); i >= 0 {
+	if bytes.HasSuffix(b, []byte("(queue active)")) {
+		if i := lastComma(b, []byte(", size=")); i >= 0 {
+			ev.Kind, ev.Sender = KindQueued, bracketed(b[:i])
+			rest := b[i+7:]
+			ev.Size = number(rest)
+			if j := bytes.Index(rest, []byte("nrcpt=")); j >= 0 {
+				ev.NRcpt = number(rest[j+6:])
+			}
+			return Used
+		}
+	}
+	if i := lastComma(b, []byte(", status=")); i >= 0 {
 		what := b[i+9:]
 		if bytes.HasPrefix(what, []byte("expired")) || bytes.HasPrefix(what, []byte("force-expired")) {
 			ev.Kind, ev.Sender, ev.Text = KindExpired, bracketed(b[:i]), what
@@ -335,18 +342,18 @@ func fromLine(ev *Event, b []byte) Class {
 			return Used
 		}
 	}
-	i := bytes.LastIndex(b, []byte(", size="))
-	if i < 0 {
-		ev.Kind, ev.Sender = KindLegNote, bracketed(b)
-		return Used
-	}
-	ev.Kind, ev.Sender = KindQueued, bracketed(b[:i])
-	rest := b[i+7:]
-	ev.Size = number(rest)
-	if j := bytes.Index(rest, []byte("nrcpt=")); j >= 0 {
-		ev.NRcpt = number(rest[j+6:])
-	}
+	ev.Kind, ev.Sender = KindLegNote, bracketed(b)
 	return Used
+}
+
+// lastComma finds the last occurrence of a separator that begins with a comma.
+func lastComma(b, sep []byte) int {
+	for i := bytes.LastIndexByte(b, ','); i >= 0; i = bytes.LastIndexByte(b[:i], ',') {
+		if bytes.HasPrefix(b[i:], sep) {
+			return i
+		}
+	}
+	return -1
 }
 
 // bracketed takes the angle brackets off an address; Postfix 2.x's local(8)

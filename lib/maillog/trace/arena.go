@@ -56,9 +56,12 @@ func (a *arena) reset() {
 	}
 }
 
+// maxDead is when compact is worth a look.
+const maxDead = 4096
+
 // compact drops dead bytes when they are most of the arena.
 func (a *arena) compact(refs func(func(*ref))) {
-	if a.dead < 4096 || a.dead < len(a.buf)/2 {
+	if a.dead < len(a.buf)/2 {
 		return
 	}
 	fresh := make([]byte, 0, len(a.buf)-a.dead)

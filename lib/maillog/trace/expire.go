@@ -125,14 +125,22 @@ func (t *Tracer) lingered(l *leg, waited bool) {
 	young, open, expects := t.survey(root, 0)
 	switch {
 	case open:
-		t.put(&l.item, qParked)
+		t.park(l)
 	case waited && t.clock.now-young <= t.opt.Linger.Microseconds():
-		t.put(&l.item, qParked) // the youngest will finish it
+		t.park(l) // the youngest will finish it
 	case expects && t.clock.now-young <= t.opt.Expect.Microseconds():
 		t.put(&l.item, qExpect)
 	default:
 		t.finish(root)
 	}
+}
+
+// park puts a leg aside that another leg of its chain will finish. It keeps
+// its age.
+func (t *Tracer) park(l *leg) {
+	at := l.at
+	t.put(&l.item, qParked)
+	l.at = at
 }
 
 // survey looks over a chain: when it was last touched, whether a leg of it is
@@ -147,7 +155,7 @@ func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
 			continue
 		}
 		filter := p.fromMTA || t.filters[addressPort(l.str(p.relay))]
-		if filter && !l.continued(p) || t.amavis && len(l.scan) == 0 && (p.fromMTA || p.amid.n > 0) {
+		if filter && !l.continued(p) || t.amavis && !l.scanned() && (p.fromMTA || p.amid.n > 0) {
 			expects = true
 		}
 	}
@@ -159,6 +167,20 @@ func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
 		young, open, expects = max(young, y), open || o, expects || e
 	}
 	return young, open, expects
+}
+
+// scanned reports whether there is a scan of the leg's mail. One that names
+// no Queue-ID may have been joined to what came of it.
+func (l *leg) scanned() bool {
+	if len(l.scan) > 0 {
+		return true
+	}
+	for _, c := range l.to {
+		if len(c.scan) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // continued reports whether the leg that a recipient went on to is known.

@@ -266,7 +266,9 @@ func (l *leg) touch(t *Tracer, ev *maillog.Event) {
 	l.lines++
 	l.dirty = true
 	l.root().fresh = true
-	l.compact(l.eachRef)
+	if l.dead > maxDead {
+		l.compact(l.eachRef)
+	}
 }
 
 // legEvent handles a line with a queue id.

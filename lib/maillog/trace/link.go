@@ -59,36 +59,31 @@ func (t *Tracer) unawait(keys []uint64, mine func(*waiter) bool) {
 
 // resolve tries the waiters for a queue id.
 func (t *Tracer) resolve(h uint64, qid []byte) {
-	ws := t.wait[h]
-	if len(ws) == 0 {
-		return
-	}
-	for i := range ws {
-		w := ws[i] // the slice may change below
+	for i := 0; i < len(t.wait[h]); i++ {
+		w := t.wait[h][i]
+		var found bool
 		switch {
 		case w.scan != nil:
-			t.resolveScan(w, h, qid)
+			found = t.resolveScan(w, h, qid)
 		case w.front != nil:
-			t.resolveFront(w, h, qid)
-		case w.leg != nil:
-			t.resolveLeg(w, h, qid)
+			found = t.resolveFront(w, h, qid)
+		case w.leg != nil && !w.notice:
+			found = t.resolveLeg(w, h, qid)
 		}
-		if len(t.wait[h]) != len(ws) { // one was settled
-			t.resolve(h, qid)
-			return
+		if found {
+			t.settled(h, w)
+			i = -1
 		}
 	}
 }
 
 // settled takes a waiter off a key.
 func (t *Tracer) settled(h uint64, w waiter) {
-	t.unawait([]uint64{h}, func(x *waiter) bool {
-		return x.leg == w.leg && x.scan == w.scan && x.note == w.note && x.front == w.front && x.edge == w.edge && x.notice == w.notice
-	})
+	t.unawait([]uint64{h}, func(x *waiter) bool { return *x == w })
 }
 
-// resolveLeg joins two legs.
-func (t *Tracer) resolveLeg(w waiter, h uint64, qid []byte) {
+// resolveLeg joins two legs. It reports whether the edge has found its end.
+func (t *Tracer) resolveLeg(w waiter, h uint64, qid []byte) bool {
 	backwards := w.edge == viaOrigQID || w.edge == viaRequeue
 	other := t.only(h, qid, func(l *leg) bool {
 		if l == w.leg || l.root() == w.leg.root() && l.from != w.leg && w.leg.from != l {
@@ -100,14 +95,14 @@ func (t *Tracer) resolveLeg(w waiter, h uint64, qid []byte) {
 		return l.first >= w.leg.first-skew && l.first <= w.leg.last+skew && l.mayFollow(w.leg)
 	})
 	if other == nil {
-		return
+		return false
 	}
 	if backwards {
 		t.join(other, w.leg, w.edge)
 	} else {
 		t.join(w.leg, other, w.edge)
 	}
-	t.settled(h, w)
+	return true
 }
 
 // only returns the one leg with a queue id that passes; nil when there is
@@ -223,16 +218,20 @@ func (t *Tracer) passedOn(l *leg, p *rcpt, ev *maillog.Event) {
 
 func (t *Tracer) awaitNext(l *leg, qid []byte, via evidence) {
 	h := t.hash(qid)
-	t.await(h, waiter{leg: l, edge: via})
-	t.resolve(h, qid)
+	w := waiter{leg: l, edge: via}
+	if !t.resolveLeg(w, h, qid) {
+		t.await(h, w)
+	}
 }
 
 // awaitPrevious looks for the leg that a leg says it came from.
 func (t *Tracer) awaitPrevious(l *leg, via evidence) {
-	qid := []byte(l.str(l.origQID))
+	qid := l.bytes(l.origQID)
 	h := t.hash(qid)
-	t.await(h, waiter{leg: l, edge: via})
-	t.resolve(h, qid)
+	w := waiter{leg: l, edge: via}
+	if !t.resolveLeg(w, h, qid) {
+		t.await(h, w)
+	}
 }
 
 // notify handles "sender non-delivery notification: Q2", which names the
@@ -282,10 +281,10 @@ func (t *Tracer) lateNotice(n *node, ev *maillog.Event, tb *tomb) {
 
 // resolveFront gives the mail behind a before-queue filter the client that
 // the front smtpd served.
-func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) {
+func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 	l := t.only(h, qid, func(l *leg) bool { return l.first <= w.us+skew && l.first >= w.us-10*skew })
 	if l == nil {
-		return
+		return false
 	}
 	s := w.front
 	s.frontQID, s.dirty = ref{}, true
@@ -304,8 +303,8 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) {
 	l.origIP, l.origName = ref{}, ref{}
 	l.via = viaProxy
 	l.root().fresh, l.dirty = true, true
-	t.settled(h, w)
 	t.releaseSession(s)
+	return true
 }
 
 // releaseSession ends what a leg or an edge needed of a session.

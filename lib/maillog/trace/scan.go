@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"bytes"
 	"math"
 	"net/netip"
 	"strings"
@@ -190,17 +191,13 @@ func (t *Tracer) result(sc *scan, ev *maillog.Event) {
 // by the log id in the reply that the first hop logged.
 func (t *Tracer) place(sc *scan, x *result) {
 	if x.queueID.n > 0 {
-		h := t.hash(sc.bytes(x.queueID))
-		t.await(h, waiter{scan: sc})
-		t.resolve(h, sc.bytes(x.queueID))
+		t.awaitScan(waiter{scan: sc}, sc.bytes(x.queueID))
 	}
-	for _, id := range strings.Split(sc.str(x.queuedAs), "/") {
-		if id != "" && sc.leg == nil {
-			h := t.hash([]byte(id))
-			t.await(h, waiter{scan: sc, after: true})
-			t.resolve(h, []byte(id))
+	sc.eachQueued(x, func(id []byte) {
+		if sc.leg == nil {
+			t.awaitScan(waiter{scan: sc, after: true}, id)
 		}
-	}
+	})
 	if sc.leg == nil {
 		key := mix(t.hash(sc.bytes(sc.amid)), 'A')
 		t.await(key, waiter{scan: sc})
@@ -212,9 +209,27 @@ func (t *Tracer) place(sc *scan, x *result) {
 	}
 }
 
+func (t *Tracer) awaitScan(w waiter, qid []byte) {
+	h := t.hash(qid)
+	if !t.resolveScan(w, h, qid) {
+		t.await(h, w)
+	}
+}
+
+// eachQueued calls f for the queue ids of "queued_as: Q1/Q2".
+func (sc *scan) eachQueued(x *result, f func(id []byte)) {
+	for rest := sc.bytes(x.queuedAs); len(rest) > 0; {
+		var id []byte
+		id, rest, _ = bytes.Cut(rest, []byte("/"))
+		if len(id) > 0 {
+			f(id)
+		}
+	}
+}
+
 // resolveScan joins a scan to the leg with an awaited queue id. With two
 // candidates on different hosts, what both sides know of the mail decides.
-func (t *Tracer) resolveScan(w waiter, h uint64, qid []byte) {
+func (t *Tracer) resolveScan(w waiter, h uint64, qid []byte) bool {
 	sc := w.scan
 	l := t.only(h, qid, func(l *leg) bool {
 		if l.first > sc.last+skew || l.last < sc.first-10*skew && l.removedAt != 0 {
@@ -223,12 +238,13 @@ func (t *Tracer) resolveScan(w waiter, h uint64, qid []byte) {
 		return sc.agrees(l)
 	})
 	if l == nil {
-		return
+		return false
 	}
 	if w.after && l.from != nil {
 		l = l.from
 	}
 	t.attach(sc, l)
+	return true
 }
 
 // agrees reports whether nothing the leg says contradicts the scan.
@@ -276,11 +292,11 @@ func (t *Tracer) attach(sc *scan, l *leg) {
 
 // nextOfScan awaits the legs that came of a scanned mail.
 func (t *Tracer) nextOfScan(sc *scan, x *result) {
-	for _, id := range strings.Split(sc.str(x.queuedAs), "/") {
-		if id != "" && id != sc.leg.str(sc.leg.qid) {
-			t.awaitNext(sc.leg, []byte(id), viaAmavis)
+	sc.eachQueued(x, func(id []byte) {
+		if string(id) != sc.leg.str(sc.leg.qid) {
+			t.awaitNext(sc.leg, id, viaAmavis)
 		}
-	}
+	})
 }
 
 // matches reports whether a scan is of a mail between two addresses.

@@ -86,7 +86,9 @@ func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
 	s.first, s.last = min(s.first, ev.Time), max(s.last, ev.Time)
 	s.lines++
 	s.dirty, s.fresh = true, true
-	s.compact(s.eachRef)
+	if s.dead > maxDead {
+		s.compact(s.eachRef)
+	}
 	if s.ended {
 		t.put(&s.item, qEnded)
 	} else {
