@@ -61,7 +61,7 @@ func policyTail(b []byte) bool {
 // whatsup parses everything after "ACTION: ".
 func whatsup(ev *Event, b []byte) {
 	head, tail := b, []byte(nil)
-	if i := bytes.LastIndex(b, []byte("; from=<")); i >= 0 {
+	if i := sessionAt(b); i >= 0 {
 		head, tail = b[:i], b[i+2:]
 	} else if i := bytes.LastIndex(b, []byte("; to=<")); i >= 0 {
 		head, tail = b[:i], b[i+2:]
@@ -93,6 +93,30 @@ func whatsup(ev *Event, b []byte) {
 	}
 	ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(peer)
 	ev.reply(text)
+}
+
+// sessionAt finds the "; from=<" that begins the session data: the first
+// behind which everything reads as they do, because addresses can imitate
+// them, or else the last.
+func sessionAt(b []byte) int {
+	last := -1
+	for at := 0; ; {
+		i := bytes.Index(b[at:], []byte("; from=<"))
+		if i < 0 {
+			return last
+		}
+		last = at + i
+		if _, rest := closing(b[last+8:]); bytes.HasPrefix(rest, []byte("proto=")) || bytes.HasPrefix(rest, []byte("to=<")) && closes(rest[4:]) {
+			return last
+		}
+		at = last + 8
+	}
+}
+
+// closes reports whether an address ends where proto= or nothing follows.
+func closes(b []byte) bool {
+	_, rest := closing(b)
+	return len(rest) == 0 || rest[0] == ':' || bytes.HasPrefix(rest, []byte("proto="))
 }
 
 // isContent tells the lines of header, body and content checks.
@@ -143,6 +167,7 @@ func session(ev *Event, b []byte) (after []byte) {
 			ev.SASLMethod, b = value(b[12:])
 		case bytes.HasPrefix(b, []byte("sasl_username=")):
 			ev.SASLUser, b = value(b[14:])
+			ev.SASLUser = bracketed(ev.SASLUser)
 		case bytes.HasPrefix(b, []byte(": ")):
 			return b[2:]
 		case b[0] == ':':
@@ -177,7 +202,7 @@ func value(b []byte) (v, rest []byte) {
 // closing ends an address at the first > that a known key, ": " or the end
 // follows: addresses may hold > themselves.
 func closing(b []byte) (v, rest []byte) {
-	for at := 0; ; {
+	for at := quotedLocal(b); ; {
 		i := bytes.IndexByte(b[at:], '>')
 		if i < 0 {
 			return b, nil
@@ -198,6 +223,27 @@ func closing(b []byte) (v, rest []byte) {
 		}
 		at = i + 1
 	}
+}
+
+// quotedLocal is the length of the quoted local part that b begins with, as
+// Postfix logs addresses since 3.5 (info_log_address_format); 0 if there is
+// none.
+func quotedLocal(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			if i+1 < len(b) && b[i+1] == '@' {
+				return i + 1
+			}
+			return 0
+		}
+	}
+	return 0
 }
 
 // reply reads "550 5.1.1 text" or "5.7.1 text" into Code, DSN and Text.

@@ -85,7 +85,7 @@ func verdict(ev *Event, t []byte) bool {
 	for i < len(t) && t[i] != ' ' && t[i] != ',' && t[i] != '(' {
 		i++
 	}
-	sc.Verdict, t = t[:i], skipBlanks(t[i:])
+	sc.Verdict, t = category(t[:i]), skipBlanks(t[i:])
 	if len(t) > 0 && t[0] == '(' {
 		n := balanced(t)
 		sc.Detail, t = t[1:n], skipBlanks(t[min(n+1, len(t)):])
@@ -109,6 +109,16 @@ func skipBlanks(b []byte) []byte {
 		b = b[1:]
 	}
 	return b
+}
+
+// category takes the minor part off BAD-HEADER-7 and UNCHECKED-ENCRYPTED.
+func category(v []byte) []byte {
+	for _, c := range [...]string{"BAD-HEADER", "UNCHECKED"} {
+		if bytes.HasPrefix(v, []byte(c)) {
+			return v[:len(c)]
+		}
+	}
+	return v
 }
 
 // balanced finds the parenthesis that closes the one at b[0], and after which

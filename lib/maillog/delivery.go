@@ -56,7 +56,7 @@ func address(b []byte) (addr, rest []byte) {
 	if len(b) == 0 || b[0] != '<' {
 		return cutComma(b)
 	}
-	for at := 1; ; {
+	for at := 1 + quotedLocal(b[1:]); ; {
 		i := bytes.IndexByte(b[at:], '>')
 		if i < 0 {
 			return b[1:], nil
@@ -89,19 +89,7 @@ func isKey(b []byte) bool {
 // status parses "sent (text)"; the text may hold anything, parentheses too,
 // and lacks its last one where Postfix cut the record.
 func status(ev *Event, b []byte) {
-	w := b
-	if i := bytes.IndexByte(b, ' '); i >= 0 {
-		w = b[:i]
-		text := b[i+1:]
-		if len(text) > 0 && text[0] == '(' {
-			text = text[1:]
-			if n := len(text); n > 0 && text[n-1] == ')' {
-				text = text[:n-1]
-			}
-		}
-		ev.Text = text
-		deliveryText(ev, text)
-	}
+	w, text := word(b)
 	ev.StatusWord = w
 	switch string(w) {
 	case "sent":
@@ -119,6 +107,16 @@ func status(ev *Event, b []byte) {
 	default:
 		ev.Status = StatusOther
 	}
+	if len(text) > 0 && text[0] == '(' {
+		text = text[1:]
+		if n := len(text); n > 0 && text[n-1] == ')' {
+			text = text[:n-1]
+		}
+	}
+	if text != nil {
+		ev.Text = text
+		deliveryText(ev, text)
+	}
 }
 
 // deliveryText finds what a reply says beyond its words.
@@ -134,6 +132,9 @@ func deliveryText(ev *Event, t []byte) {
 		}
 	}
 	replyIDs(ev, t)
+	if ev.Status != StatusSent { // "queued as" in a refusal is somebody's prose
+		ev.RemoteQID, ev.FromMTA = nil, false
+	}
 }
 
 // remoteSaid parses "h[ip] said: 450 4.7.1 text (in reply to RCPT TO

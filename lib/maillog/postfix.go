@@ -290,7 +290,9 @@ func endpoint(b []byte) (name, ip, port []byte) {
 	if j < 0 {
 		return name, b[i+1:], nil
 	}
-	ip = b[i+1 : i+j]
+	if ip = b[i+1 : i+j]; string(ip) == "unknown" {
+		ip = nil
+	}
 	if rest := b[i+j+1:]; len(rest) > 1 && rest[0] == ':' {
 		k := 1
 		for k < len(rest) && digit(rest[k]) {

@@ -22,10 +22,16 @@ func (a *arena) set(r *ref, b []byte) {
 		r.n = uint32(copy(a.buf[r.off:], b))
 		return
 	}
+	if a.buf == nil {
+		a.buf = make([]byte, 0, firstArena)
+	}
 	a.dead += int(r.n)
 	r.off, r.n = uint32(len(a.buf)), uint32(len(b))
 	a.buf = append(a.buf, b...)
 }
+
+// firstArena holds the texts of an ordinary mail.
+const firstArena = 480
 
 // setNew stores b in *r unless something is there.
 func (a *arena) setNew(r *ref, b []byte) {

@@ -223,9 +223,12 @@ func (t *Tracer) drop(l *leg, depth int) {
 		t.dropScan(sc)
 	}
 	if l.sess != nil {
+		if l.sess.open == l {
+			l.sess.open = nil
+		}
 		t.releaseSession(l.sess)
 	}
-	t.tombs.put(tomb{key: mix(l.hash, t.hash([]byte(l.host()))), first: l.first, us: l.last, row: l.row})
+	t.tombs.put(tomb{key: mix(l.hash, l.node().hash), us: l.last, row: l.row})
 	t.unlink(l)
 }
 

@@ -39,42 +39,40 @@ func (h *idHash) id(ms int64) flat.ID {
 }
 
 // tombs remember mails that are done, so that a late line does not look like
-// another mail and a notice still finds its parent. Bounded, oldest out first.
+// another mail and a notice still finds its parent. It is a cache of fixed
+// size: two places for each hash, the older one goes.
 type tombs struct {
-	at   map[uint64]int
-	ring []tomb
-	next int
+	at [][2]tomb
 }
 
 type tomb struct {
-	key       uint64 // hash of host and queue id
-	first, us int64  // log time of the mail's first and last line
-	row       flat.ID
+	key uint64 // hash of host and queue id
+	us  int64  // log time of the mail's last line
+	row flat.ID
 }
 
-const maxTombs = 65_536
-
-func (ts *tombs) init() { ts.at = map[uint64]int{} }
+const tombSets = 1 << 14 // 32,768 mails, 1 MiB
 
 func (ts *tombs) put(tb tomb) {
-	if len(ts.ring) < maxTombs {
-		ts.ring = append(ts.ring, tb)
-		ts.at[tb.key] = len(ts.ring) - 1
-		return
+	if ts.at == nil {
+		ts.at = make([][2]tomb, tombSets)
 	}
-	old := ts.ring[ts.next].key
-	if ts.at[old] == ts.next {
-		delete(ts.at, old)
+	set := &ts.at[tb.key%tombSets]
+	if set[0].key != tb.key {
+		set[1] = set[0]
 	}
-	ts.ring[ts.next] = tb
-	ts.at[tb.key] = ts.next
-	ts.next = (ts.next + 1) % maxTombs
+	set[0] = tb
 }
 
 func (ts *tombs) get(key uint64) *tomb {
-	i, ok := ts.at[key]
-	if !ok {
+	if ts.at == nil {
 		return nil
 	}
-	return &ts.ring[i]
+	set := &ts.at[key%tombSets]
+	for i := range set {
+		if set[i].key == key && key != 0 {
+			return &set[i]
+		}
+	}
+	return nil
 }

@@ -167,7 +167,7 @@ func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 	if l != nil {
 		return l
 	}
-	if tb := t.tombs.get(mix(h, t.hash([]byte(n.host)))); tb != nil && !opens && ev.Time <= tb.us+10*60*1_000_000 &&
+	if tb := t.tombs.get(mix(h, n.hash)); tb != nil && !opens && ev.Time <= tb.us+10*60*1_000_000 &&
 		!(ev.Time > tb.us+2*slack && (ev.Kind == maillog.KindMsgID || ev.Kind == maillog.KindQueued)) {
 		t.stats.Late++
 		if ev.Kind == maillog.KindNotify {
@@ -290,6 +290,7 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 		l.flags |= hasMsgID
 		l.set(&l.msgid, ev.MsgID)
 		t.resolveNotices(l)
+		t.verify(l)
 	case maillog.KindQueued:
 		l.flags |= hasQueued | isReleased
 		l.queuedAt = max(l.queuedAt, ev.Time)
@@ -315,6 +316,10 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 		l.action(t, ev)
 	case maillog.KindNotify:
 		t.notify(l, ev)
+	case maillog.KindLegNote:
+		if len(ev.Text) > 0 && l.unqueued() {
+			l.set(&l.text, ev.Text)
+		}
 	case maillog.KindLost:
 		l.flags |= breakSeen
 		l.set(&l.stage, ev.Stage)
@@ -350,13 +355,32 @@ func (t *Tracer) client(n *node, l *leg, ev *maillog.Event) {
 		s.setNew(&s.saslUser, ev.SASLUser)
 		s.refs++
 		l.sess = s
+		l.heldBefore(t, s, ev)
 		if ev.Time >= s.lastLegAt {
-			s.lastLeg, s.lastLegAt = l.serial, ev.Time
+			s.lastLeg, s.lastLegAt, s.open = l.serial, ev.Time, l
 		}
 	}
+	t.verify(l)
 	if l.origQID.n > 0 {
 		t.awaitPrevious(l, viaOrigQID)
 	}
+}
+
+// heldBefore gives a new mail the hold that an access map ordered before it
+// had a queue id.
+func (l *leg) heldBefore(t *Tracer, s *session, ev *maillog.Event) {
+	if s.holdRcpt.n == 0 {
+		return
+	}
+	if !l.has(isReleased) {
+		l.flags |= isHeld
+	}
+	l.heldAt = ev.Time
+	l.setSender(s.bytes(s.holdSender))
+	l.set(&l.stage, s.bytes(s.holdStage))
+	l.set(&l.text, s.bytes(s.holdText))
+	l.rcpt(t, s.bytes(s.holdRcpt), nil, ev.Time)
+	s.holdRcpt = ref{}
 }
 
 // pickup handles a mail from sendmail(1), or one that postsuper requeued.
@@ -490,6 +514,9 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 	l.set(&p.dsn, ev.DSN)
 	l.set(&p.amid, ev.AmID)
 	l.set(&p.session, ev.Session)
+	if string(ev.Program) == "discard" { // discard(8) calls it sent
+		p.discarded = true
+	}
 	t.passedOn(l, p, ev)
 	if p.status == maillog.StatusSent {
 		t.handedOver(l, p)

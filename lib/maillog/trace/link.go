@@ -182,6 +182,22 @@ func (t *Tracer) join(p, c *leg, via evidence) {
 	t.settle(p)
 }
 
+// verify takes a leg off the one before when it was joined by no more than a
+// queue id in a reply, and what has come since names another mail: short
+// queue ids of strangers look like ours.
+func (t *Tracer) verify(c *leg) {
+	p := c.from
+	if p == nil || c.via != viaReply || c.mayFollow(p) {
+		return
+	}
+	root := p.root()
+	for _, id := range root.ids { // they will be put again under their own
+		t.sink.Delete(id)
+	}
+	root.ids = root.ids[:0]
+	t.unjoin(c)
+}
+
 // unjoin takes c off the leg it was joined to by weaker evidence.
 func (t *Tracer) unjoin(c *leg) {
 	p := c.from

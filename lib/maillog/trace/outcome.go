@@ -22,21 +22,20 @@ func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
 		switch {
 		case p.discarded && !p.kept:
 			set(flat.Discarded, p.last)
+		case v.x != nil && v.l == l && v.sc.outcome(v.x) != "":
+			set(v.sc.outcome(v.x), p.last)
+			r.Reason = blockedReason(r.Reason, v)
+			r.QIDOut, r.HostOut = "", ""
 		case p.fromMTA || t.filters[addressPort(l.str(p.relay))]:
 			// the next leg decides, and it is not known
 			if final && v.x == nil && t.filters[addressPort(l.str(p.relay))] {
 				r.TSFinal = 0
 			}
 		case v.x != nil && v.l == l && t.byFilter(l, p):
-			if o := v.sc.outcome(v.x); o != "" {
-				set(o, p.last)
-				r.Reason = blockedReason(r.Reason, v)
-				r.QIDOut, r.HostOut = "", ""
-			} else if v.x.passed && v.x.queuedAs.n > 0 || !v.x.passed {
+			if v.x.passed && v.x.queuedAs.n > 0 || !v.x.passed {
 				return // the next leg, or the line that says what was done, is missing
-			} else {
-				set(flat.Sent, p.last)
 			}
+			set(flat.Sent, p.last)
 		case swallowed(l.str(p.text)):
 			return // by a filter whose verdict is missing
 		default:
@@ -192,6 +191,9 @@ func (l *leg) missing(p *rcpt, miss func(string)) {
 	if l.has(isDiscarded | isCanceled) {
 		return
 	}
+	if l.has(isRemoved) && !l.has(overflow) && l.nrcpt > int64(len(l.rcpts)) {
+		miss("recipients")
+	}
 	if !l.has(hasMsgID) {
 		miss("message-id")
 	}
@@ -210,7 +212,15 @@ func (l *leg) missing(p *rcpt, miss func(string)) {
 
 // ownMail tells bounces and notices, which no client hands in.
 func (l *leg) ownMail() bool {
-	return l.notice != nil || !l.parent.IsZero()
+	if l.notice != nil || !l.parent.IsZero() {
+		return true
+	}
+	// Postfix 2.2 logs no notification; its own messages have the queue id in
+	// their message id, 20261110090000.70000000B2@host
+	id := l.str(l.msgid)
+	_, id, _ = strings.Cut(id, ".")
+	id, _, _ = strings.Cut(id, "@")
+	return l.sender.n == 0 && id != "" && id == l.str(l.qid)
 }
 
 // requeuedOn reports whether another queue file has taken the place of l's.
@@ -226,8 +236,8 @@ func (l *leg) requeuedOn() bool {
 // bareRow puts the row of a leg without recipients: a transaction that was
 // broken off or refused, or a mail of which too little is known.
 func (t *Tracer) bareRow(l *leg, final bool) {
-	if l.has(isRefused) {
-		return
+	if l.has(isRefused) || l.sess != nil && l.sess.discards && l.unqueued() {
+		return // it has a row of its own
 	}
 	if l.unqueued() && !l.accepted() {
 		t.brokenRow(l, final)
@@ -293,6 +303,9 @@ func (t *Tracer) brokenRow(l *leg, final bool) {
 		case c.Data.All > c.Data.OK && c.Quit.All > 0:
 			r.Kind, r.Outcome, r.Complete = flat.KindReject, flat.Rejected, false
 			r.Stage, r.Reason = "END-OF-MESSAGE", "refused at the end of the message; the log does not say why (too big, or the queue file could not be written)"
+			if l.text.n > 0 {
+				r.Reason = l.str(l.text)
+			}
 			r.Evidence = "missing: reason"
 		case c.Data.All > c.Data.OK:
 			r.Stage, r.Reason, r.Complete = "DATA", "the client went away while it sent the message", false

@@ -44,6 +44,7 @@ func (t *Tracer) walk(path []hop, final bool) int {
 			c.rcpts[i].child = nil
 		}
 	}
+	l.row = flat.ID{}
 	for i := range l.rcpts {
 		path[len(path)-1].p = &l.rcpts[i]
 		n += t.follow(path, final)
@@ -90,7 +91,8 @@ func (t *Tracer) into(path []hop, c *leg, final bool) int {
 	n := 0
 	for i := range c.rcpts {
 		q := &c.rcpts[i]
-		if q.child == nil && (strings.EqualFold(c.str(q.addr), h.l.str(h.p.addr)) || strings.EqualFold(c.str(q.origTo), h.l.str(h.p.addr))) {
+		if strings.EqualFold(c.str(q.addr), h.l.str(h.p.addr)) || strings.EqualFold(c.str(q.origTo), h.l.str(h.p.addr)) {
+			// two aliases of one address are one recipient there, and two rows
 			n += t.follow(append(path, hop{c, q}), final)
 		}
 	}
@@ -199,6 +201,9 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 	for _, h := range path { // what a notice about one of these legs is about
 		if h.l.row.IsZero() || r.Outcome == flat.Bounced || r.Outcome == flat.Expired || r.Outcome == flat.Deferred {
 			h.l.row = r.ID
+			for _, b := range h.l.notices {
+				b.root().fresh = true
+			}
 		}
 	}
 	t.emit(r)

@@ -71,7 +71,7 @@ func (sc *scan) eachRef(f func(*ref)) {
 // amavisEvent handles a verdict, or a piece of one.
 func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 	t.amavis = true
-	key := mix(mix(t.hash([]byte(n.host)), t.hash(ev.Scan.AmID)), uint64(ev.PID))
+	key := mix(mix(n.hash, t.hash(ev.Scan.AmID)), uint64(ev.PID))
 	sc := t.scans[key]
 	if sc != nil && sc.str(sc.amid) != string(ev.Scan.AmID) {
 		sc = nil
@@ -82,8 +82,12 @@ func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 	}
 	if sc == nil {
 		t.serial++
-		sc = &scan{serial: t.serial, key: key, node: n, pid: ev.PID, first: ev.Time, last: ev.Time}
-		sc.thing = sc
+		if n := len(t.freeScan); n > 0 {
+			sc, t.freeScan = t.freeScan[n-1], t.freeScan[:n-1]
+		} else {
+			sc = &scan{}
+		}
+		sc.serial, sc.key, sc.node, sc.pid, sc.first, sc.last, sc.thing = t.serial, key, n, ev.PID, ev.Time, ev.Time, sc
 		sc.set(&sc.amid, ev.Scan.AmID)
 		t.scans[key] = sc
 		t.put(&sc.item, qScan)
@@ -351,13 +355,18 @@ func (sc *scan) fill(r *flat.Row, x *result) {
 // dropScan forgets a scan without a row.
 func (t *Tracer) dropScan(sc *scan) {
 	t.unawait(sc.waits, func(w *waiter) bool { return w.scan == sc })
-	sc.waits = nil
 	t.unqueue(&sc.item)
 	if t.scans[sc.key] == sc {
 		delete(t.scans, sc.key)
 	}
 	if sc.stored {
 		t.forget('A', sc.serial)
+	}
+	if len(t.freeScan) < 1024 {
+		a, x, w, p := sc.arena, sc.results[:0], sc.waits[:0], sc.parts[:0]
+		a.reset()
+		*sc = scan{arena: a, results: x, waits: w, parts: p}
+		t.freeScan = append(t.freeScan, sc)
 	}
 }
 

@@ -34,22 +34,28 @@ type session struct {
 	lastLegAt   int64
 	id          flat.ID // of the row put
 
-	ended  bool // disconnect seen
-	linked bool // connect seen
-	passed bool // postscreen let it through
-	hungUp bool
-	isLost bool
+	ended    bool // disconnect seen
+	linked   bool // connect seen
+	passed   bool // postscreen let it through
+	hungUp   bool
+	discards bool // a NOQUEUE discard: the rows are there already
+	open     *leg // the last mail begun
+	isLost   bool
 
 	clientName, clientIP, clientPort ref
 	helo, proto, tls, saslUser       ref
 	stage, text                      ref // of the break, or of the failed login
 	frontQID                         ref // of the mail that a before-queue filter passed on, while awaited
+	holdText, holdSender             ref // of a hold action before the queue id
+	holdRcpt, holdStage              ref
 	frontAt                          int64
 	counters                         maillog.Counters
 }
 
 func (s *session) eachRef(f func(*ref)) {
-	for _, r := range [...]*ref{&s.clientName, &s.clientIP, &s.clientPort, &s.helo, &s.proto, &s.tls, &s.saslUser, &s.stage, &s.text, &s.frontQID} {
+	for _, r := range [...]*ref{&s.clientName, &s.clientIP, &s.clientPort, &s.helo, &s.proto, &s.tls, &s.saslUser, &s.stage, &s.text, &s.frontQID,
+		&s.holdText, &s.holdSender, &s.holdRcpt, &s.holdStage,
+	} {
 		f(r)
 	}
 }
@@ -59,8 +65,12 @@ func (t *Tracer) session(k sessionKey, ev *maillog.Event) *session {
 	s := t.sessions[k]
 	if s == nil {
 		t.serial++
-		s = &session{key: k, serial: t.serial, first: ev.Time, last: ev.Time}
-		s.thing = s
+		if n := len(t.freeSess); n > 0 {
+			s, t.freeSess = t.freeSess[n-1], t.freeSess[:n-1]
+		} else {
+			s = &session{}
+		}
+		s.key, s.serial, s.first, s.last, s.thing = k, t.serial, ev.Time, ev.Time, s
 		t.sessions[k] = s
 		for len(t.sessions) > t.opt.MaxSessions {
 			t.evictSession()
@@ -86,6 +96,9 @@ func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
 	s.first, s.last = min(s.first, ev.Time), max(s.last, ev.Time)
 	s.lines++
 	s.dirty, s.fresh = true, true
+	if s.open != nil && s.open.unqueued() {
+		s.open.root().fresh = true
+	}
 	if s.dead > maxDead {
 		s.compact(s.eachRef)
 	}
@@ -192,15 +205,21 @@ func (t *Tracer) noqueueEvent(n *node, ev *maillog.Event) {
 		s := t.smtpd(n, ev)
 		s.client(ev)
 		s.setNew(&s.saslUser, ev.SASLUser)
-	case maillog.KindDiscard, maillog.KindHold:
-		// The mail gets its queue id later, in the same session.
+	case maillog.KindDiscard:
 		s := t.smtpd(n, ev)
 		s.client(ev)
 		s.envelope(ev)
-		if ev.Kind == maillog.KindDiscard {
-			s.mails++
-			t.refusedRow(n, ev, s, nil, flat.KindMail, flat.Discarded)
-		}
+		s.mails++
+		s.discards = true
+		t.refusedRow(n, ev, s, nil, flat.KindMail, flat.Discarded)
+	case maillog.KindHold: // the mail gets its queue id later, in the same session
+		s := t.smtpd(n, ev)
+		s.client(ev)
+		s.envelope(ev)
+		s.set(&s.holdText, ev.Text)
+		s.set(&s.holdSender, ev.Sender)
+		s.set(&s.holdRcpt, ev.Rcpt)
+		s.set(&s.holdStage, ev.Stage)
 	case maillog.KindCheck:
 		if ev.Daemon != maillog.Postscreen && ev.ClientIP != nil && ev.PID != 0 {
 			s := t.smtpd(n, ev)
@@ -272,6 +291,12 @@ func (t *Tracer) sessionDone(s *session) {
 	t.unqueue(&s.item)
 	if s.stored {
 		t.forget('S', s.serial)
+	}
+	if len(t.freeSess) < 1024 {
+		a := s.arena
+		a.reset()
+		*s = session{arena: a}
+		t.freeSess = append(t.freeSess, s)
 	}
 }
 

@@ -11,69 +11,87 @@ import (
 type note struct {
 	item
 	arena
-	key        uint64
-	us         int64
-	user, text ref
-	action     string
+	serial                     uint64
+	stored, dirty              bool
+	byMsgID                    bool // it waits under the message id, not the session
+	key                        uint64
+	us                         int64
+	action                     sieveAction
+	user, text, msgid, session ref
+}
+
+func (n *note) eachRef(f func(*ref)) {
+	for _, r := range [...]*ref{&n.user, &n.text, &n.msgid, &n.session} {
+		f(r)
+	}
+}
+
+// sieveAction is what was done with a delivered mail.
+type sieveAction uint8
+
+const (
+	sieveStore sieveAction = iota
+	sieveDiscard
+	sieveForward
+	sieveReject
+	sieveFail
+)
+
+var sieveActions = map[string]sieveAction{
+	"store": sieveStore, "discard": sieveDiscard, "forward": sieveForward, "reject": sieveReject, "fail": sieveFail,
 }
 
 // dovecotEvent changes the outcome of a mail that Postfix has handed to
 // Dovecot: Sieve may throw it away. The session id in Dovecot's LMTP reply
-// joins them, or else message id and recipient.
+// joins them; a delivery by LDA has none, there message id and recipient do.
 func (t *Tracer) dovecotEvent(ev *maillog.Event) {
 	t.dovecot = true
-	key := mix(t.hash(ev.MsgID), 'M')
-	if len(ev.Session) > 0 {
-		key = mix(t.hash(ev.Session), 'D')
-	} else if len(ev.MsgID) == 0 {
-		return
-	}
-	n := &note{key: key, us: ev.Time}
-	switch string(ev.Action) { // the words of package maillog, as constants
-	case "store":
-		n.action = "store"
-	case "discard":
-		n.action = "discard"
-	case "forward":
-		n.action = "forward"
-	case "reject":
-		n.action = "reject"
-	default:
-		n.action = "fail"
-	}
-	n.set(&n.user, ev.Rcpt)
-	n.set(&n.text, ev.Text)
-	for _, w := range t.wait[key] {
-		if w.leg != nil && t.apply(w.leg, n) {
-			return
+	for _, byMsgID := range [...]bool{false, true} {
+		id := ev.Session
+		if byMsgID {
+			id = ev.MsgID
 		}
-	}
-	if len(ev.Session) > 0 && len(ev.MsgID) > 0 { // a delivery by LDA logs no session
-		m := mix(t.hash(ev.MsgID), 'M')
-		for _, w := range t.wait[m] {
+		if len(id) == 0 {
+			continue
+		}
+		t.serial++
+		n := &note{serial: t.serial, us: ev.Time, action: sieveActions[string(ev.Action)], byMsgID: byMsgID}
+		n.set(&n.user, ev.Rcpt)
+		n.set(&n.text, ev.Text)
+		n.set(&n.msgid, ev.MsgID)
+		n.set(&n.session, ev.Session)
+		t.noteKey(n)
+		for _, w := range t.wait[n.key] {
 			if w.leg != nil && t.apply(w.leg, n) {
 				return
 			}
 		}
-		t.keepNote(n, m)
+		t.keepNote(n)
 	}
-	t.keepNote(n, key)
 }
 
-func (t *Tracer) keepNote(n *note, key uint64) {
+func (t *Tracer) noteKey(n *note) {
+	n.key = mix(t.hash(n.bytes(n.session)), 'D')
+	if n.byMsgID {
+		n.key = mix(t.hash(n.bytes(n.msgid)), 'M')
+	}
+}
+
+func (t *Tracer) keepNote(n *note) {
 	if t.byQueue[qNote].n >= t.opt.MaxScans {
 		t.dropNote(t.byQueue[qNote].head.thing.(*note))
 	}
-	c := *n
-	c.key, c.item = key, item{}
-	c.thing = &c
-	t.await(key, waiter{note: &c})
-	t.put(&c.item, qNote)
+	n.thing, n.dirty = n, true
+	t.await(n.key, waiter{note: n})
+	t.put(&n.item, qNote)
 }
 
 func (t *Tracer) dropNote(n *note) {
 	t.unawait([]uint64{n.key}, func(w *waiter) bool { return w.note == n })
 	t.unqueue(&n.item)
+	if n.stored {
+		t.forget('N', n.serial)
+	}
 }
 
 // handedOver looks for what Dovecot said of a recipient, and lets what it says
@@ -103,22 +121,29 @@ func (t *Tracer) apply(l *leg, n *note) bool {
 	user := n.str(n.user)
 	for i := range l.rcpts {
 		p := &l.rcpts[i]
-		if p.status != maillog.StatusSent || !sameUser(l.str(p.addr), user) && !(p.session.n > 0 && len(l.rcpts) == 1) {
+		if p.status != maillog.StatusSent {
+			continue
+		}
+		if p.session.n > 0 && n.session.n > 0 {
+			if l.str(p.session) != n.str(n.session) || len(l.rcpts) > 1 && !sameUser(l.str(p.addr), user) {
+				continue
+			}
+		} else if !sameUser(l.str(p.addr), user) {
 			continue
 		}
 		p.lines++
 		p.last = max(p.last, n.us)
 		l.dirty, l.root().fresh = true, true
 		switch n.action {
-		case "store", "forward":
+		case sieveStore, sieveForward:
 			p.kept = true
 			l.set(&p.text, n.bytes(n.text))
-		case "discard":
+		case sieveDiscard:
 			p.discarded = true
 			if !p.kept {
 				l.set(&p.text, n.bytes(n.text))
 			}
-		case "reject", "fail":
+		case sieveReject, sieveFail:
 			l.set(&p.text, n.bytes(n.text))
 		}
 		t.settle(l)

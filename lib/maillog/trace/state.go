@@ -40,6 +40,11 @@ func (t *Tracer) Changes(f func(key, data []byte)) {
 				t.saveSession(x.sess, &c, f)
 			case *session:
 				t.saveSession(x, &c, f)
+			case *note:
+				if x.dirty {
+					x.dirty, x.stored = false, true
+					f(stateKey('N', x.serial), c.encode(x.code))
+				}
 			}
 		}
 	}
@@ -89,6 +94,8 @@ func (t *Tracer) Restore(key, data []byte) error {
 		(&session{}).code(&c)
 	case 'A':
 		(&scan{}).code(&c)
+	case 'N':
+		(&note{}).code(&c)
 	case 'M':
 		t.codeMeta(&c)
 	default:
@@ -108,7 +115,7 @@ func (t *Tracer) relink() {
 	t.pending = nil
 	slices.SortFunc(all, func(a, b restored) int { return int(int64(a.serial - b.serial)) })
 	c := coder{t: t, decoding: true, legs: map[uint64]*leg{}, sess: map[uint64]*session{}}
-	for _, kind := range []byte("SLA") {
+	for _, kind := range []byte("SLAN") {
 		for _, r := range all {
 			if r.kind == kind {
 				c.in, c.links = r.data[1:], nil
@@ -165,11 +172,17 @@ func (t *Tracer) revive(c *coder, r restored) {
 		c.legs[r.serial] = l
 		c.order = append(c.order, l)
 		c.byLeg = append(c.byLeg, c.links)
+	case 'N':
+		n := &note{serial: r.serial, stored: true}
+		n.code(c)
+		t.noteKey(n)
+		t.keepNote(n)
+		n.dirty = false
 	case 'A':
 		sc := &scan{serial: r.serial, stored: true}
 		sc.thing = sc
 		sc.code(c)
-		sc.key = mix(mix(t.hash([]byte(sc.node.host)), t.hash(sc.bytes(sc.amid))), uint64(c.pid))
+		sc.key = mix(mix(sc.node.hash, t.hash(sc.bytes(sc.amid))), uint64(c.pid))
 		t.scans[sc.key] = sc
 		if l := c.legs[c.links[0]]; l != nil {
 			sc.leg = l
@@ -196,6 +209,9 @@ func (c *coder) rejoin(l *leg, links []uint64) {
 	if s := c.sess[links[2]]; s != nil {
 		l.sess = s
 		s.refs++
+		if s.lastLeg == l.serial {
+			s.open = l
+		}
 	}
 }
 

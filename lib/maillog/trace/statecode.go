@@ -25,7 +25,7 @@ func (s *session) code(c *coder) {
 		coded(c, x)
 	}
 	coded(c, &s.lastLeg)
-	for _, x := range [...]*bool{&s.ended, &s.linked, &s.passed, &s.hungUp, &s.isLost} {
+	for _, x := range [...]*bool{&s.ended, &s.linked, &s.passed, &s.hungUp, &s.isLost, &s.discards} {
 		c.bool(x)
 	}
 	open := c.t.sessions[s.key] == s
@@ -137,4 +137,13 @@ func (sc *scan) code(c *coder) {
 		coded(c, &sc.parts[i].us)
 	}
 	sc.eachRef(func(r *ref) { c.text(&sc.arena, r) })
+}
+
+func (n *note) code(c *coder) {
+	coded(c, &n.us)
+	c.bool(&n.byMsgID)
+	action := int64(n.action)
+	c.int(&action)
+	n.action = sieveAction(action)
+	n.eachRef(func(r *ref) { c.text(&n.arena, r) })
 }

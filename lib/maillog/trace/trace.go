@@ -110,7 +110,7 @@ type Tracer struct {
 	dovecot bool // a Dovecot has been seen
 
 	nodes    map[string]*node
-	recent   [64]*node
+	recent   [256]*node
 	legs     map[uint64]*leg // by hash of the queue id; leg.next for others with it
 	sessions map[sessionKey]*session
 	scans    map[uint64]*scan
@@ -125,6 +125,8 @@ type Tracer struct {
 	pending []restored
 
 	freeLegs []*leg
+	freeSess []*session
+	freeScan []*scan
 	row      flat.Row
 	text     []byte // evidence of the row being built
 	ids      []flat.ID
@@ -140,7 +142,6 @@ func New(opt Options, sink Sink) *Tracer {
 		nodes: map[string]*node{}, legs: map[uint64]*leg{}, sessions: map[sessionKey]*session{},
 		scans: map[uint64]*scan{}, wait: map[uint64][]waiter{}, refused: map[uint64]*refusal{},
 	}
-	t.tombs.init()
 	for _, h := range opt.OutgoingHosts {
 		t.outHost[h] = true
 	}
@@ -201,6 +202,7 @@ func (t *Tracer) Add(ev *maillog.Event) {
 // node is a host and one of its Postfix instances (or its Amavis).
 type node struct {
 	host, inst string
+	hash       uint64
 	owner      bool // it runs a queue: cleanup, qmgr, pickup or bounce logged under it
 }
 
@@ -209,14 +211,14 @@ type node struct {
 const maxNodes = 4096
 
 func (t *Tracer) node(host, inst []byte) *node {
-	slot := len(host)*7 + len(inst)
-	if len(host) > 0 {
-		slot += int(host[len(host)-1]) * 5
+	h := uint32(len(host))
+	for _, c := range host {
+		h = (h ^ uint32(c)) * 16777619
 	}
-	if len(inst) > 0 {
-		slot += int(inst[len(inst)-1])*3 + int(inst[0])
+	for _, c := range inst {
+		h = (h ^ uint32(c)) * 16777619
 	}
-	at := &t.recent[slot&63]
+	at := &t.recent[(h^h>>16)&255]
 	if n := *at; n != nil && n.host == string(host) && n.inst == string(inst) {
 		return n
 	}
@@ -229,7 +231,7 @@ func (t *Tracer) nodeNamed(host, inst string) *node {
 	if n := t.nodes[key]; n != nil {
 		return n
 	}
-	n := &node{host: host, inst: inst}
+	n := &node{host: host, inst: inst, hash: maphash.String(t.seed, host)}
 	if len(t.nodes) < maxNodes {
 		t.nodes[key] = n
 	}
