@@ -61,7 +61,7 @@ func policyTail(b []byte) bool {
 // whatsup parses everything after "ACTION: ".
 func whatsup(ev *Event, b []byte) {
 	head, tail := b, []byte(nil)
-	if i := sessionAt(b); i >= 0 {
+	if i := sessionAt(b, isContent(b)); i >= 0 {
 		head, tail = b[:i], b[i+2:]
 	} else if i := bytes.LastIndex(b, []byte("; to=<")); i >= 0 {
 		head, tail = b[:i], b[i+2:]
@@ -95,22 +95,28 @@ func whatsup(ev *Event, b []byte) {
 	ev.reply(text)
 }
 
-// sessionAt finds the "; from=<" that begins the session data: the first
-// behind which everything reads as they do, because addresses can imitate
-// them, or else the last.
-func sessionAt(b []byte) int {
-	last := -1
+// sessionAt finds the "; from=<" that begins the session data: the first, or
+// behind a header the last, from which on everything reads as they do,
+// because addresses and headers can imitate them.
+func sessionAt(b []byte, header bool) int {
+	last, good := -1, -1
 	for at := 0; ; {
 		i := bytes.Index(b[at:], []byte("; from=<"))
 		if i < 0 {
-			return last
+			break
 		}
 		last = at + i
 		if _, rest := closing(b[last+8:]); bytes.HasPrefix(rest, []byte("proto=")) || bytes.HasPrefix(rest, []byte("to=<")) && closes(rest[4:]) {
-			return last
+			if good = last; !header {
+				return good
+			}
 		}
 		at = last + 8
 	}
+	if good >= 0 {
+		return good
+	}
+	return last
 }
 
 // closes reports whether an address ends where proto= or nothing follows.

@@ -174,16 +174,14 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 	if tip.p != nil {
 		t.fromDelivery(r, tip.l, tip.p)
 	}
-	scanned, held := t.fromScans(r, path)
+	scanned := t.fromScans(r, path)
 	t.clientBehind(r, path, scanned)
 	t.outcome(r, path, scanned, final)
-	r.Lines = 0
 	last := int64(0)
 	for _, h := range path {
-		r.Lines += int64(h.l.lines)
 		last = max(last, h.l.last)
 	}
-	r.Lines += held
+	r.Lines = root.allLines(0)
 	t.evidence(r, path, scanned, final)
 	if r.TSFinal != 0 {
 		r.TSFinal = max(r.TSFinal, r.TS)
@@ -207,6 +205,21 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 		}
 	}
 	t.emit(r)
+}
+
+// allLines counts the lines of a chain. Each row of a mail has them all, so
+// that a row only ever grows.
+func (l *leg) allLines(depth int) int64 {
+	n := int64(l.lines)
+	for _, sc := range l.scan {
+		n += int64(sc.lines)
+	}
+	if depth < maxChain {
+		for _, c := range l.to {
+			n += c.allLines(depth + 1)
+		}
+	}
+	return n
 }
 
 // mailID is the identity of a mail's row.
@@ -329,8 +342,8 @@ func (t *Tracer) fromDelivery(r *flat.Row, l *leg, p *rcpt) {
 }
 
 // fromScans fills in the verdict of the last scan on the path, which decides
-// an outcome. lines counts those of all scans.
-func (t *Tracer) fromScans(r *flat.Row, path []hop) (v verdict, lines int64) {
+// an outcome.
+func (t *Tracer) fromScans(r *flat.Row, path []hop) (v verdict) {
 	for i, h := range path {
 		for _, sc := range h.l.scan {
 			addr := r.Rcpt
@@ -344,7 +357,6 @@ func (t *Tracer) fromScans(r *flat.Row, path []hop) (v verdict, lines int64) {
 			if x == nil {
 				continue
 			}
-			lines += int64(sc.lines)
 			next := verdict{sc: sc, x: x, l: h.l, at: i}
 			if i+1 < len(path) && x.queuedAs.n > 0 {
 				next.led = strings.Contains(sc.str(x.queuedAs), path[i+1].l.str(path[i+1].l.qid))
@@ -357,7 +369,7 @@ func (t *Tracer) fromScans(r *flat.Row, path []hop) (v verdict, lines int64) {
 	if v.sc != nil {
 		v.sc.fill(r, v.x)
 	}
-	return v, lines
+	return v
 }
 
 // before reports whether w has more to say: further on, or leading on, or
