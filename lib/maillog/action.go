@@ -29,7 +29,7 @@ func actionLine(ev *Event, b []byte) (Class, bool) {
 		"reject_warning", "trigger", "client", "helo", "delay", "milter-add", "milter-replace", "milter-warning",
 		"milter-header-redirect", "milter-header-hold", "milter-header-warn", "milter-header-prepend", "milter-header-replace",
 		"milter-header-filter", "milter-header-discard", "milter-header-reject", "milter-header-info", "milter-header-add",
-		"milter-header-ignore", "milter-body-warn", "pass", "accept", "milter-accept", "milter-abort", "milter-redirect":
+		"milter-header-ignore", "milter-body-warn", "pass", "accept", "hangup", "milter-accept", "milter-abort", "milter-redirect":
 		kind = KindCheck
 	default:
 		return 0, false

@@ -211,6 +211,9 @@ func scanKeys(ev *Event, t []byte) {
 		if j := bytes.Index(t[:min(len(t), 24)], []byte(": \"")); j > 0 && bytes.IndexByte(t[:j], ',') < 0 {
 			n := quoted(t, j+2)
 			kv, t = t[:n], t[n:]
+		} else if bytes.HasPrefix(t, []byte("Message-ID: ")) {
+			n := messageIDEnd(t)
+			kv, t = t[:n], t[n:]
 		} else {
 			kv, t = cutComma(t)
 		}
@@ -232,6 +235,30 @@ func scanKeys(ev *Event, t []byte) {
 		}
 		scanKey(ev, k, v)
 	}
+}
+
+// messageIDEnd finds the end of "Message-ID: <m>", which the sender chose and
+// which may imitate what follows it: the template goes on with Resent-Message-ID
+// or mail_id.
+func messageIDEnd(t []byte) int {
+	i := bytes.Index(t, []byte(", "))
+	if i < 0 {
+		return len(t)
+	}
+	if bytes.HasPrefix(t[i+2:], []byte("mail_id: ")) || bytes.HasPrefix(t[i+2:], []byte("Resent-Message-ID: ")) {
+		return i
+	}
+	upTo := len(t)
+	if s := bytes.Index(t, []byte(", Subject: \"")); s > 0 {
+		upTo = s
+	}
+	if m := bytes.LastIndex(t[:upTo], []byte(", mail_id: ")); m > 0 {
+		if r := bytes.LastIndex(t[:m], []byte(", Resent-Message-ID: ")); r > 0 {
+			return r
+		}
+		return m
+	}
+	return i
 }
 
 func scanKey(ev *Event, k, v []byte) {
@@ -351,7 +378,7 @@ var dovecotTexts = [...]struct{ prefix, action []byte }{
 	{[]byte("saved mail to"), []byte("store")}, {[]byte("stored mail into"), []byte("store")},
 	{[]byte("fileinto"), []byte("store")}, {[]byte("marked message to be discarded"), []byte("discard")},
 	{[]byte("discarded"), []byte("discard")}, {[]byte("discard action"), []byte("discard")},
-	{[]byte("forwarded to"), []byte("forward")}, {[]byte("sent rejection"), []byte("reject")},
+	{[]byte("Marked message to be discarded"), []byte("discard")}, {[]byte("forwarded to"), []byte("forward")}, {[]byte("sent rejection"), []byte("reject")},
 	{[]byte("reject"), []byte("reject")}, {[]byte("save failed to"), []byte("fail")},
 	{[]byte("failed to store"), []byte("fail")},
 }

@@ -66,8 +66,11 @@ func (p *Parser) header(line []byte, ev *Event) (msg []byte, ok bool) {
 		return nil, false
 	}
 	ev.Time, ev.Coarse = us, coarse
-	b = b[n+1:]
+	b = skipBlanks(b[n+1:])
 	ev.Host, b = word(b)
+	if len(ev.Host) > 2 && ev.Host[0] == '<' && ev.Host[len(ev.Host)-1] == '>' { // syslogd -v of FreeBSD
+		ev.Host, b = word(b)
+	}
 	if len(ev.Host) == 0 {
 		return nil, false
 	}
@@ -180,9 +183,7 @@ func (p *Parser) headerTag(b []byte, ev *Event) (msg []byte, ok bool) {
 }
 
 func (p *Parser) afterTag(b []byte, ev *Event) ([]byte, bool) {
-	if len(b) > 0 && b[0] == ' ' {
-		b = b[1:]
-	}
+	b = skipBlanks(b)
 	if len(b) > 4 && b[0] == '[' && b[1] == 'I' && b[2] == 'D' && b[3] == ' ' {
 		if i := bytes.Index(b, []byte("] ")); i > 0 && i < 64 {
 			b = b[i+2:]

@@ -30,7 +30,7 @@ func (p *Parser) message(ev *Event, msg []byte) Class {
 		}
 		return c
 	}
-	if bytes.HasPrefix(ev.Program, []byte("postfix")) {
+	if string(ev.Program) == "postfix" {
 		ev.Daemon = OtherPostfix
 		return c
 	}
@@ -84,6 +84,9 @@ func (p *Parser) notPostfix(ev *Event, msg []byte) (Class, bool) {
 		}
 	}
 	switch prog := ev.Program; {
+	case ev.Daemon == DaemonNone && otherMTA(prog), ev.Daemon == DaemonUnknown && policyServer(prog):
+		ev.Daemon = DaemonNone
+		return Noise, true
 	case bytes.Contains(prog, []byte("amavis")):
 		ev.Daemon = Amavis
 		return Noise, true
@@ -92,6 +95,26 @@ func (p *Parser) notPostfix(ev *Event, msg []byte) (Class, bool) {
 		return dovecotLine(ev, msg), true
 	}
 	return 0, false
+}
+
+// otherMTA tells mail servers whose lines look a little like Postfix's.
+func otherMTA(prog []byte) bool {
+	switch string(prog) {
+	case "sendmail", "sm-mta", "sm-msp-queue", "exim", "exim4", "opensmtpd", "smtpd-policy":
+		return true
+	}
+	return false
+}
+
+// policyServer tells the policy servers and filters that spawn(8) runs under
+// Postfix's own syslog_name.
+func policyServer(prog []byte) bool {
+	for _, w := range [...]string{"policy", "spf", "grey", "dkim", "dmarc", "srs"} {
+		if bytes.Contains(prog, []byte(w)) {
+			return true
+		}
+	}
+	return false
 }
 
 // postfixLine parses what a Postfix program logged.
@@ -393,18 +416,30 @@ func legLine(ev *Event, b []byte) Class {
 	case bytes.HasPrefix(b, []byte("requeued")):
 		ev.Kind = KindRequeued
 	case hasNotice(ev, b), remoteLine(ev, b), lostLine(ev, b):
-	case bytes.HasPrefix(b, []byte("passing <")), bytes.HasPrefix(b, []byte("skipped, still being delivered")),
-		bytes.HasPrefix(b, []byte("expired")), bytes.HasPrefix(b, []byte("sender notification failed")),
-		bytes.HasPrefix(b, []byte("enabling PIX workarounds")), bytes.HasPrefix(b, []byte("breaking line")),
-		bytes.HasPrefix(b, []byte("warning: ")), bytes.HasPrefix(b, []byte("Cannot start TLS")),
-		bytes.HasPrefix(b, []byte("TLS is required")), bytes.HasPrefix(b, []byte("bcc:")),
-		bytes.HasPrefix(b, []byte("abort: TLS from")), bytes.HasPrefix(b, []byte("milter ")),
-		bytes.HasPrefix(b, []byte("conversation with ")), bytes.HasPrefix(b, []byte("Server certificate ")),
-		bytes.HasPrefix(b, []byte("certificate verification failed")), bytes.HasPrefix(b, []byte("SASL ")):
+	case legNote(b):
 	default:
 		return Unparsed
 	}
 	return Used
+}
+
+// legNotes are the lines of smtp, qmgr, bounce, local and cleanup that say
+// something of a mail and change nothing.
+var legNotes = [...]string{
+	"passing <", "skipped, still being delivered", "expired", "sender notification failed", "enabling PIX workarounds",
+	"breaking line", "warning: ", "Cannot start TLS", "TLS is required", "bcc:", "abort: TLS from", "milter ",
+	"conversation with ", "Server certificate ", "certificate verification failed", "SASL ", "not sending ",
+	"replacing server reply", "status=", "reply filter in", "lost connection with ", "host ", "TLS ",
+	"uses ", "queue file ", "copy_segment", "error ", "fatal: ",
+}
+
+func legNote(b []byte) bool {
+	for _, p := range legNotes {
+		if bytes.HasPrefix(b, []byte(p)) {
+			return true
+		}
+	}
+	return bytes.Contains(b, []byte("]: Ok: queued as ")) // qmqpd
 }
 
 // hasNotice parses "sender non-delivery notification: Q2" and its kin

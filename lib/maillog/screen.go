@@ -71,8 +71,21 @@ func screenLine(ev *Event, b []byte) (Class, bool) {
 	if c, ok := listed(ev, b); ok {
 		return c, true
 	}
+	if rest, ok := bytes.CutPrefix(b, []byte("reject: connect from ")); ok {
+		ev.Kind, ev.Action = KindReject, b[:6]
+		ev.Stage = stageConnect
+		p, text, _ := bytes.Cut(rest, []byte(": "))
+		ev.Text = text
+		peer(p)
+		return Used, true
+	}
+	if i := bytes.Index(b, []byte(" without valid RCPT from [")); i > 0 {
+		return violation(ev, b)
+	}
 	return 0, false
 }
+
+var stageConnect = []byte("CONNECT")
 
 // listed parses the verdicts of postscreen's access lists.
 func listed(ev *Event, b []byte) (Class, bool) {
@@ -214,7 +227,7 @@ func knownSundry(b []byte) bool {
 		"process exit", "entering ", "master_", "setting up TLS connection to", "Host offered STARTTLS", "SSL_connect:",
 		"disconnect ", "sender-dependent", "Deleted: ", "Requeued: ", "Placed on hold: ", "Released from hold: ", "Expired: ",
 		"queue ID ", "name service error", "sacl_cache", "rewrite ", "mapping DSN", "wakeup", "initialized ", "TLS SNI ",
-		"requesting ", "scan_dir_push", "reconnect to ",
+		"requesting ", "scan_dir_push", "reconnect to ", "Postfix is using", "See http", "server certificate verification", "host ",
 	} {
 		if bytes.HasPrefix(b, []byte(p)) {
 			return true

@@ -79,7 +79,11 @@ func smtpdWarning(ev *Event, b []byte) (Class, bool) {
 	}
 	i := bytes.Index(b, []byte(": SASL "))
 	if i > 0 && bytes.IndexByte(b[:i], ' ') < 0 {
-		if j := bytes.Index(b[i:], []byte(" authentication fail")); j >= 0 { // failed, failure
+		j := bytes.Index(b[i:], []byte(" authentication fail")) // failed, failure
+		if j < 0 {
+			j = bytes.Index(b[i:], []byte(" authentication aborted"))
+		}
+		if j >= 0 {
 			ev.Kind, ev.Stage, ev.Text = KindAuthFailed, stageAuth, b[i+2:]
 			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(b[:i])
 			ev.SASLMethod, _ = word(b[i+7:])
@@ -175,15 +179,22 @@ func counters(c *Counters, b []byte) {
 // tlsLine parses "Anonymous TLS connection established from h[ip]: TLSv1.3
 // with cipher X (256/256 bits)"; from is the client's, to a relay's.
 func tlsLine(ev *Event, b []byte) (Class, bool) {
-	i := bytes.Index(b, []byte(" TLS connection "))
-	if i <= 0 || i > 20 {
-		if bytes.HasPrefix(b, []byte("setting up TLS connection ")) || bytes.HasPrefix(b, []byte("initializing the ")) ||
-			bytes.HasPrefix(b, []byte("SSL_accept:")) || bytes.HasPrefix(b, []byte("mapped ")) {
+	for _, p := range [...]string{
+		"setting up TLS connection ", "initializing the ", "SSL_accept:", "mapped ", "table ", "using backwards-compatible",
+		"sasl_exceptions:", "fingerprint=", "subject_CN=",
+	} {
+		if bytes.HasPrefix(b, []byte(p)) {
+			return Noise, true
+		}
+	}
+	i := bytes.Index(b[:min(len(b), 40)], []byte("TLS connection "))
+	if i < 0 || i > 21 {
+		if bytes.Contains(b, []byte("]: replacing command ")) {
 			return Noise, true
 		}
 		return 0, false
 	}
-	rest := b[i+16:]
+	rest := b[i+15:]
 	client := true
 	switch {
 	case bytes.HasPrefix(rest, []byte("established from ")):
@@ -205,7 +216,7 @@ func tlsLine(ev *Event, b []byte) (Class, bool) {
 		ev.TLSProto = cipher[:k]
 		ev.TLSCipher, _ = word(cipher[k+13:])
 	}
-	ev.Action = b[:i]
+	ev.Action = bytes.TrimSuffix(b[:i], []byte(" "))
 	if !client {
 		ev.Kind, ev.Relay = KindInfo, peer
 		ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(peer)

@@ -32,8 +32,13 @@ func (c *clock) stamp(b []byte) (us int64, coarse bool, n int) {
 	if len(b) >= 19 && b[4] == '-' {
 		return c.iso3339(b)
 	}
-	if len(b) >= 15 && b[3] == ' ' && b[0] >= 'A' {
+	if len(b) >= 14 && b[3] == ' ' && b[0] >= 'A' {
 		return c.traditional(b)
+	}
+	if len(b) >= 19 && b[4] == ' ' && b[8] == ' ' && isTwo(b, 0) && isTwo(b, 2) { // 2026 Nov 10 09:00:00
+		year := two(b, 0)*100 + two(b, 2)
+		us, coarse, n = c.monthDay(b[5:], year)
+		return us, coarse, n + 5
 	}
 	return 0, false, 0
 }
@@ -154,46 +159,55 @@ const monthNames = "JanFebMarAprMayJunJulAugSepOctNovDec"
 // traditional reads the stamp of RFC 3164 section 4.1.2, "Nov 23 17:36:40",
 // also with a fraction, and with the year that some relays put behind the day.
 func (c *clock) traditional(b []byte) (us int64, coarse bool, n int) {
-	if c.bsdSeen && string(b[:15]) == string(c.bsd[:]) {
+	if c.bsdSeen && len(b) >= 15 && string(b[:15]) == string(c.bsd[:]) {
 		frac, end, coarse := fraction(b, 15)
 		return c.bsdBase*1e6 + frac, coarse, end
 	}
+	us, coarse, n = c.monthDay(b, 0)
+	if n == 15 || n > 15 && b[15] == '.' {
+		copy(c.bsd[:], b)
+	} else {
+		c.bsd = [15]byte{}
+	}
+	return us, coarse, n
+}
+
+// monthDay reads "Nov 23 17:36:40", the day in one or two places.
+func (c *clock) monthDay(b []byte, year int) (us int64, coarse bool, n int) {
 	m := bytes.Index([]byte(monthNames), b[:3])
 	if m < 0 || m%3 != 0 {
 		return 0, false, 0
 	}
-	mo := m/3 + 1
-	if b[4] == ' ' && digit(b[5]) || isTwo(b, 4) {
-		d := int(b[5] - '0')
-		if b[4] != ' ' {
-			d = two(b, 4)
-		}
-		year, at := 0, 7
-		if len(b) >= 20 && isTwo(b, 7) && isTwo(b, 9) && b[11] == ' ' {
-			year, at = two(b, 7)*100+two(b, 9), 12
-		}
-		if d < 1 || d > 31 || b[6] != ' ' || !isTwo(b, at) || b[at+2] != ':' || !isTwo(b, at+3) || b[at+5] != ':' || !isTwo(b, at+6) {
-			return 0, false, 0
-		}
-		h, mi, s := two(b, at), two(b, at+3), two(b, at+6)
-		if h > 23 || mi > 59 || s > 60 {
-			return 0, false, 0
-		}
-		sec, ok := c.place(year, mo, d, h, mi, s)
-		if !ok {
-			return 0, false, 0
-		}
-		c.bsdBase = sec
-		c.bsdSeen = true
-		if at == 7 {
-			copy(c.bsd[:], b)
-		} else {
-			c.bsd = [15]byte{}
-		}
-		frac, end, coarse := fraction(b, at+8)
-		return sec*1e6 + frac, coarse, end
+	i := 4
+	if b[i] == ' ' {
+		i++
 	}
-	return 0, false, 0
+	d := 0
+	for ; i < 6 && digit(b[i]); i++ {
+		d = d*10 + int(b[i]-'0')
+	}
+	if d < 1 || d > 31 || b[i] != ' ' {
+		return 0, false, 0
+	}
+	i++
+	if len(b) >= i+13 && isTwo(b, i) && isTwo(b, i+2) && b[i+4] == ' ' {
+		year = two(b, i)*100 + two(b, i+2)
+		i += 5
+	}
+	if len(b) < i+8 || !isTwo(b, i) || b[i+2] != ':' || !isTwo(b, i+3) || b[i+5] != ':' || !isTwo(b, i+6) {
+		return 0, false, 0
+	}
+	h, mi, s := two(b, i), two(b, i+3), two(b, i+6)
+	if h > 23 || mi > 59 || s > 60 {
+		return 0, false, 0
+	}
+	sec, ok := c.place(year, m/3+1, d, h, mi, s)
+	if !ok {
+		return 0, false, 0
+	}
+	c.bsdBase, c.bsdSeen = sec, true
+	frac, end, coarse := fraction(b, i+8)
+	return sec*1e6 + frac, coarse, end
 }
 
 // place finds the Unix second of a local wall-clock time without a year.
