@@ -207,11 +207,14 @@ func scanKeys(ev *Event, t []byte) {
 		for len(t) > 0 && (t[0] == ',' || t[0] == ' ') {
 			t = t[1:]
 		}
+		if len(t) == 0 {
+			return
+		}
 		kv := t
-		if j := bytes.Index(t[:min(len(t), 24)], []byte(": \"")); j > 0 && bytes.IndexByte(t[:j], ',') < 0 {
-			n := quoted(t, j+2)
+		if j := len("Subject: "); len(t) > j && t[j] == '"' && t[0] == 'S' && t[j-2] == ':' {
+			n := quoted(t, j)
 			kv, t = t[:n], t[n:]
-		} else if bytes.HasPrefix(t, []byte("Message-ID: ")) {
+		} else if t[0] == 'M' && bytes.HasPrefix(t, []byte("Message-ID: ")) {
 			n := messageIDEnd(t)
 			kv, t = t[:n], t[n:]
 		} else {
@@ -221,19 +224,18 @@ func scanKeys(ev *Event, t []byte) {
 			sc.MS = number(ms)
 			continue
 		}
-		k, v, ok := bytes.Cut(kv, []byte(": "))
-		if !ok {
-			if k, v, ok = bytes.Cut(kv, []byte("=")); ok {
-				switch string(k) {
-				case "tag2", "kill":
-					sc.PerRcpt = true
-				case "helo":
-					ev.Helo = first(ev.Helo, v)
-				}
-			}
+		if i := bytes.IndexByte(kv, ':'); i > 0 && i+1 < len(kv) && kv[i+1] == ' ' {
+			scanKey(ev, kv[:i], kv[i+2:])
 			continue
 		}
-		scanKey(ev, k, v)
+		if i := bytes.IndexByte(kv, '='); i > 0 {
+			switch string(kv[:i]) {
+			case "tag2", "kill":
+				sc.PerRcpt = true
+			case "helo":
+				ev.Helo = first(ev.Helo, kv[i+1:])
+			}
+		}
 	}
 }
 

@@ -210,56 +210,71 @@ func remoteLine(ev *Event, b []byte) bool {
 // replyIDs finds the queue id that a relay gave, whether a content filter
 // passes on its own next hop's reply, and the log id of Amavis.
 func replyIDs(ev *Event, t []byte) {
-	if i := lastQueuedAs(t); i >= 0 {
-		id := t[i+11:]
-		n := 0
-		for n < len(id) && id[n] > ' ' && id[n] != ')' && id[n] != ';' && id[n] != ',' && n < 128 {
-			n++
-		}
-		ev.RemoteQID = id[:n]
-	} else if i := bytes.Index(t, []byte(" Message accepted for delivery")); i > 0 { // sendmail
-		if j := bytes.LastIndexByte(t[:i], ' '); j >= 0 && i-j-1 >= 6 && i-j-1 <= 128 {
-			ev.RemoteQID = t[j+1 : i]
-		}
+	ev.FromMTA = bytes.Contains(t[:min(len(t), 120)], []byte("rom MTA("))
+	if ev.RemoteQID = queuedAs(t); ev.RemoteQID != nil && !ev.FromMTA {
+		return
 	}
 	if rest, ok := bytes.CutSuffix(t, []byte(" Saved")); ok { // Dovecot LMTP
 		ev.Session = rest[bytes.LastIndexByte(rest, ' ')+1:]
-	}
-	ev.FromMTA = bytes.Contains(t, []byte("rom MTA("))
-	if len(t) > 400 { // Amavis and Exim are brief; what is long is somebody's prose
 		return
 	}
-	if i := bytes.Index(t, []byte("id=")); i > 0 && (t[i-1] == ' ' || t[i-1] == '(') {
-		id := t[i+3:]
-		n, dash := 0, false
-		for n < len(id) && (digit(id[n]) || id[n] == '-') {
-			dash = dash || id[n] == '-'
-			n++
+	if len(t) > 400 { // Amavis and the others are brief; what is long is somebody's prose
+		return
+	}
+	if i := bytes.Index(t, []byte(" Message accepted for delivery")); i > 0 { // sendmail
+		if j := bytes.LastIndexByte(t[:i], ' '); j >= 0 && i-j-1 >= 6 && i-j-1 <= 128 {
+			ev.RemoteQID = t[j+1 : i]
 		}
-		switch {
-		case dash && n >= 5 && (n == len(id) || id[n] == ' ' || id[n] == ',' || id[n] == ')' || id[n] == ';'):
-			ev.AmID = id[:n]
-		case ev.RemoteQID == nil && len(id) >= 16: // Exim: OK id=1abcDE-0004gH-XY
-			e, _ := word(id)
-			if len(e) <= 32 && bytes.Count(e, []byte("-")) == 2 {
-				ev.RemoteQID = e
-			}
+		return
+	}
+	i := bytes.Index(t, []byte("id="))
+	if i <= 0 || t[i-1] != ' ' && t[i-1] != '(' {
+		return
+	}
+	id := t[i+3:]
+	n, dash := 0, false
+	for n < len(id) && (digit(id[n]) || id[n] == '-') {
+		dash = dash || id[n] == '-'
+		n++
+	}
+	switch {
+	case dash && n >= 5 && (n == len(id) || id[n] == ' ' || id[n] == ',' || id[n] == ')' || id[n] == ';'):
+		ev.AmID = id[:n]
+	case ev.RemoteQID == nil && len(id) >= 16: // Exim: OK id=1abcDE-0004gH-XY
+		e, _ := word(id)
+		if len(e) <= 32 && bytes.Count(e, []byte("-")) == 2 {
+			ev.RemoteQID = e
 		}
 	}
 }
 
-// lastQueuedAs finds the last " queued as ": a filter's reply quotes its next
-// hop's.
-func lastQueuedAs(t []byte) int {
+// queuedAs finds the id behind the last "queued as", as a rule the end of the
+// reply: a filter's reply quotes its next hop's.
+func queuedAs(t []byte) []byte {
+	if j := bytes.LastIndexByte(t, ' '); j > 0 && bytes.HasSuffix(t[:j], []byte(" queued as")) {
+		return remoteID(t[j+1:])
+	}
 	last := -1
 	for at := 0; ; {
 		i := bytes.Index(t[at:], []byte(" queued as "))
 		if i < 0 {
-			return last
+			break
 		}
-		last = at + i
-		at = last + 11
+		last = at + i + 11
+		at = last
 	}
+	if last < 0 {
+		return nil
+	}
+	return remoteID(t[last:])
+}
+
+func remoteID(id []byte) []byte {
+	n := 0
+	for n < len(id) && id[n] > ' ' && id[n] != ')' && id[n] != ';' && id[n] != ',' && n < 128 {
+		n++
+	}
+	return id[:n]
 }
 
 // seconds reads "0.82", "27", "1.2e+02" to microseconds, -1 if it is none.

@@ -296,10 +296,17 @@ func clientLine(ev *Event, b []byte) Class {
 
 // cutComma splits at ", ".
 func cutComma(b []byte) (first, rest []byte) {
-	if i := bytes.Index(b, []byte(", ")); i >= 0 {
-		return b[:i], b[i+2:]
+	for at := 0; ; {
+		i := bytes.IndexByte(b[at:], ',')
+		if i < 0 {
+			return b, nil
+		}
+		at += i
+		if at+1 < len(b) && b[at+1] == ' ' {
+			return b[:at], b[at+2:]
+		}
+		at++
 	}
-	return b, nil
 }
 
 // endpoint splits name[ip], name[ip]:port, [ip]:port and name[/path/socket].

@@ -92,8 +92,8 @@ func (t *Tracer) expireSessions() {
 			t.sessionDone(s)
 			continue
 		}
-		if t.sessions[s.key] == s {
-			delete(t.sessions, s.key)
+		if t.sessions[s.key.hash()] == s {
+			delete(t.sessions, s.key.hash())
 		}
 		t.unqueue(it) // its legs keep it
 	}
@@ -106,7 +106,7 @@ func (t *Tracer) expireSessions() {
 // opened decides about a leg of which there is only a client= line, or less:
 // when its session is over nothing will come any more.
 func (t *Tracer) opened(l *leg) {
-	if l.sess != nil && t.sessions[l.sess.key] == l.sess && !l.sess.ended {
+	if l.sess != nil && t.sessions[l.sess.key.hash()] == l.sess && !l.sess.ended {
 		t.put(&l.item, qOpen)
 		return
 	}

@@ -326,7 +326,7 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 // releaseSession ends what a leg or an edge needed of a session.
 func (t *Tracer) releaseSession(s *session) {
 	s.refs--
-	if s.refs <= 0 && t.sessions[s.key] != s {
+	if s.refs <= 0 && t.sessions[s.key.hash()] != s {
 		t.sessionDone(s)
 	}
 }

@@ -13,6 +13,14 @@ type sessionKey struct {
 	screen bool
 }
 
+func (k sessionKey) hash() uint64 {
+	h := mix(k.node.hash^k.node.instHash, uint64(k.pid))
+	if k.screen {
+		h = ^h
+	}
+	return h
+}
+
 // session is one client's visit.
 type session struct {
 	item
@@ -62,7 +70,7 @@ func (s *session) eachRef(f func(*ref)) {
 
 // session returns the open session of a process, making one if there is none.
 func (t *Tracer) session(k sessionKey, ev *maillog.Event) *session {
-	s := t.sessions[k]
+	s := t.sessions[k.hash()]
 	if s == nil {
 		t.serial++
 		if n := len(t.freeSess); n > 0 {
@@ -71,7 +79,7 @@ func (t *Tracer) session(k sessionKey, ev *maillog.Event) *session {
 			s = &session{}
 		}
 		s.key, s.serial, s.first, s.last, s.thing = k, t.serial, ev.Time, ev.Time, s
-		t.sessions[k] = s
+		t.sessions[k.hash()] = s
 		for len(t.sessions) > t.opt.MaxSessions {
 			t.evictSession()
 		}
@@ -127,7 +135,7 @@ func (s *session) sameClient(ev *maillog.Event) bool {
 // come or lost.
 func (t *Tracer) smtpd(n *node, ev *maillog.Event) *session {
 	k := sessionKey{node: n, pid: ev.PID}
-	s := t.sessions[k]
+	s := t.sessions[k.hash()]
 	if s != nil && (!s.sameClient(ev) || s.ended && ev.Time > s.last+1_000_000) {
 		t.closeSession(s)
 	}
@@ -138,7 +146,7 @@ func (t *Tracer) smtpd(n *node, ev *maillog.Event) *session {
 func (t *Tracer) sessionEvent(n *node, ev *maillog.Event) {
 	k := sessionKey{node: n, pid: ev.PID}
 	if ev.Kind == maillog.KindConnect {
-		if s := t.sessions[k]; s != nil {
+		if s := t.sessions[k.hash()]; s != nil {
 			switch {
 			case s.linked && s.first == ev.Time && s.sameClient(ev):
 				return // the same line once more
@@ -240,7 +248,7 @@ func (s *session) envelope(ev *maillog.Event) {
 func (t *Tracer) screenEvent(n *node, ev *maillog.Event) {
 	k := t.screenKey(n, ev)
 	if ev.Kind == maillog.KindScreenConnect {
-		if s := t.sessions[k]; s != nil && (!s.linked || s.first != ev.Time) {
+		if s := t.sessions[k.hash()]; s != nil && (!s.linked || s.first != ev.Time) {
 			t.closeSession(s)
 		}
 	}
@@ -273,7 +281,7 @@ func (t *Tracer) screenKey(n *node, ev *maillog.Event) sessionKey {
 // closeSession gives the session's row, if it has one, and forgets it; legs
 // that need it keep it alive.
 func (t *Tracer) closeSession(s *session) {
-	delete(t.sessions, s.key)
+	delete(t.sessions, s.key.hash())
 	s.ended = true
 	t.put(&s.item, qEnded)
 	if s.refs > 0 {
@@ -284,8 +292,8 @@ func (t *Tracer) closeSession(s *session) {
 
 // sessionDone ends a session that nothing refers to.
 func (t *Tracer) sessionDone(s *session) {
-	if t.sessions[s.key] == s {
-		delete(t.sessions, s.key)
+	if t.sessions[s.key.hash()] == s {
+		delete(t.sessions, s.key.hash())
 	}
 	t.sessionRow(s)
 	t.unqueue(&s.item)

@@ -152,7 +152,7 @@ func (t *Tracer) revive(c *coder, r restored) {
 		}
 		c.sess[r.serial] = s
 		if c.open {
-			t.sessions[s.key] = s
+			t.sessions[s.key.hash()] = s
 			t.put(&s.item, qSession)
 			if s.ended {
 				t.put(&s.item, qEnded)

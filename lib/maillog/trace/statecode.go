@@ -28,7 +28,7 @@ func (s *session) code(c *coder) {
 	for _, x := range [...]*bool{&s.ended, &s.linked, &s.passed, &s.hungUp, &s.isLost, &s.discards} {
 		c.bool(x)
 	}
-	open := c.t.sessions[s.key] == s
+	open := c.t.sessions[s.key.hash()] == s
 	c.bool(&open)
 	c.open = open
 	c.id(&s.id)

@@ -112,7 +112,7 @@ type Tracer struct {
 	nodes    map[string]*node
 	recent   [256]*node
 	legs     map[uint64]*leg // by hash of the queue id; leg.next for others with it
-	sessions map[sessionKey]*session
+	sessions map[uint64]*session
 	scans    map[uint64]*scan
 	wait     map[uint64][]waiter
 	refused  map[uint64]*refusal
@@ -139,7 +139,7 @@ func New(opt Options, sink Sink) *Tracer {
 	t := &Tracer{
 		opt: opt, sink: sink, seed: maphash.MakeSeed(),
 		outHost: map[string]bool{}, filters: map[string]bool{},
-		nodes: map[string]*node{}, legs: map[uint64]*leg{}, sessions: map[sessionKey]*session{},
+		nodes: map[string]*node{}, legs: map[uint64]*leg{}, sessions: map[uint64]*session{},
 		scans: map[uint64]*scan{}, wait: map[uint64][]waiter{}, refused: map[uint64]*refusal{},
 	}
 	for _, h := range opt.OutgoingHosts {
@@ -202,7 +202,8 @@ func (t *Tracer) Add(ev *maillog.Event) {
 // node is a host and one of its Postfix instances (or its Amavis).
 type node struct {
 	host, inst string
-	hash       uint64
+	hash       uint64 // of host
+	instHash   uint64
 	owner      bool // it runs a queue: cleanup, qmgr, pickup or bounce logged under it
 }
 
@@ -231,7 +232,7 @@ func (t *Tracer) nodeNamed(host, inst string) *node {
 	if n := t.nodes[key]; n != nil {
 		return n
 	}
-	n := &node{host: host, inst: inst, hash: maphash.String(t.seed, host)}
+	n := &node{host: host, inst: inst, hash: maphash.String(t.seed, host), instHash: mix(maphash.String(t.seed, inst), 1)}
 	if len(t.nodes) < maxNodes {
 		t.nodes[key] = n
 	}
