@@ -85,6 +85,19 @@ func fraction(b []byte, i int) (us int64, end int, coarse bool) {
 		return 0, i, true
 	}
 	i++
+	if i+6 < len(b) && !digit(b[i+6]) { // six digits, as rsyslog and Postfix write them
+		n, all := int64(0), byte(0)
+		for _, c := range b[i : i+6] {
+			d := c - '0'
+			if d > 9 {
+				all = 1
+			}
+			n = n*10 + int64(d)
+		}
+		if all == 0 {
+			return n, i + 6, false
+		}
+	}
 	scale := int64(100000)
 	for ; i < len(b) && digit(b[i]); i++ {
 		us += int64(b[i]-'0') * scale

@@ -154,7 +154,7 @@ func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
 		if p.status != maillog.StatusSent {
 			continue
 		}
-		filter := p.fromMTA || t.filters[addressPort(l.str(p.relay))]
+		filter := p.fromMTA || t.filter(l.str(p.relay))
 		if filter && !l.continued(p) || t.amavis && !l.scanned() && (p.fromMTA || p.amid.n > 0) {
 			expects = true
 		}

@@ -26,11 +26,8 @@ func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
 			set(v.sc.outcome(v.x), p.last)
 			r.Reason = blockedReason(r.Reason, v)
 			r.QIDOut, r.HostOut = "", ""
-		case p.fromMTA || t.filters[addressPort(l.str(p.relay))]:
+		case p.fromMTA || t.filter(l.str(p.relay)):
 			// the next leg decides, and it is not known
-			if final && v.x == nil && t.filters[addressPort(l.str(p.relay))] {
-				r.TSFinal = 0
-			}
 		case v.x != nil && v.l == l && t.byFilter(l, p):
 			if v.x.passed && v.x.queuedAs.n > 0 || !v.x.passed {
 				return // the next leg, or the line that says what was done, is missing
@@ -119,6 +116,11 @@ func blockedReason(reply string, v verdict) string {
 		return reply
 	}
 	return reply + ": " + d
+}
+
+// filter reports whether a relay is in Options.FilterRelays.
+func (t *Tracer) filter(relay string) bool {
+	return len(t.filters) > 0 && t.filters[addressPort(relay)]
 }
 
 // addressPort turns the relay of a log line, h[ip]:port, into ip:port.
