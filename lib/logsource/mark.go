@@ -35,9 +35,10 @@ func (s *Source) sum(n int) [32]byte {
 	return h
 }
 
-// Resume skips what one of the marks says has been read. It must come before
-// the first Next. It returns how many bytes were skipped.
-func (s *Source) Resume(marks []Mark) (int64, error) {
+// Resume skips what one of the marks says has been read, and returns how many
+// bytes that are. It must come before the first Next, which tells what went
+// wrong, if anything did.
+func (s *Source) Resume(marks []Mark) int64 {
 	var best Mark
 	for _, m := range marks {
 		if m.PrefixLen <= 0 || m.PrefixLen > int64(len(s.head)) || m.PrefixLen < best.PrefixLen {
@@ -55,16 +56,14 @@ func (s *Source) Resume(marks []Mark) (int64, error) {
 
 // skip goes to a content offset. A log that ends before it, a copy of the
 // beginning of one that was read, has nothing new.
-func (s *Source) skip(to int64) (int64, error) {
+func (s *Source) skip(to int64) int64 {
 	from := s.off
 	s.floor = max(s.floor, to)
 	if to <= from {
-		return 0, nil
+		return 0
 	}
 	if s.base >= 0 && to <= s.size && to > s.off+int64(s.end-s.pos) {
-		if err := s.seek(to); err != nil {
-			return 0, err
-		}
+		s.seek(to)
 	}
 	for s.off < to {
 		if s.pos == s.end && !s.fill() {
@@ -75,18 +74,18 @@ func (s *Source) skip(to int64) (int64, error) {
 		s.off += int64(n)
 	}
 	s.before, s.after = s.off, s.off
-	return s.off - from, s.err
+	return s.off - from
 }
 
 // seek goes to a content offset of a plain file behind the buffer.
-func (s *Source) seek(to int64) error {
+func (s *Source) seek(to int64) {
 	at, err := s.file.Seek(s.base+to, io.SeekStart)
 	if err != nil {
-		return s.readError(err)
+		s.err = err
+		return
 	}
 	s.raw.n.Add(at - s.base - s.off - int64(s.end-s.pos))
 	s.off, s.pos, s.end = at-s.base, 0, 0
-	return nil
 }
 
 // same reports whether two sources are the same log, one perhaps longer.

@@ -100,9 +100,7 @@ func (m *Merger) advance(i int) bool {
 	for {
 		line, err := s.src.Next()
 		if twin := s.src.twin; twin != nil && (err != nil || s.src.Partial()) {
-			if _, e := twin.skip(s.src.after); e != nil {
-				err = e
-			}
+			twin.skip(s.src.after)
 			if err != nil && err != io.EOF && s.err == nil {
 				s.err = err
 			}

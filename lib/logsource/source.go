@@ -141,7 +141,7 @@ func (s *Source) begin() error {
 	for s.end-s.pos < HeadLen && s.fill() {
 	}
 	if s.err != nil && s.end == s.pos {
-		return s.err
+		return s.readError(s.err)
 	}
 	s.head = bytes.Clone(s.buf[s.pos:min(s.end, s.pos+HeadLen)])
 	s.sums = map[int][32]byte{}
@@ -189,7 +189,7 @@ func (s *Source) Next() ([]byte, error) {
 		}
 	}
 	if s.err != nil {
-		return nil, s.err
+		return nil, s.readError(s.err)
 	}
 	if s.pos == s.end {
 		return nil, io.EOF
@@ -262,7 +262,7 @@ func (s *Source) long() ([]byte, error) {
 			continue
 		}
 		if s.err != nil {
-			return nil, s.err
+			return nil, s.readError(s.err)
 		}
 		s.pos, s.end = 0, keep
 		return s.last(), nil
@@ -293,9 +293,9 @@ func (s *Source) read(at int) (int, bool) {
 		case err == io.EOF:
 			s.eof = true
 		case err != nil:
-			s.err = s.readError(err)
+			s.err = err
 		case n == 0 && tries > 100:
-			s.err = s.readError(io.ErrNoProgress)
+			s.err = io.ErrNoProgress
 		}
 		if n > 0 {
 			return n, true
