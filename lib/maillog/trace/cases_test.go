@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +25,7 @@ import (
 //	# what the case is, and where the format was taken from
 //	log lines
 //	-- once WHY       not run with every line doubled
+//	-- ordered WHY    not run with neighbouring lines swapped
 //	-- unparsed N     so many lines are Unparsed
 //	-- noise N        so many lines are Noise
 //	-- options
@@ -40,7 +42,7 @@ import (
 type hardCase struct {
 	name            string
 	lines           [][]byte
-	once            bool
+	once, ordered   bool
 	unparsed, noise int // -1: not asked for
 	parse           maillog.Options
 	trace           trace.Options
@@ -69,6 +71,9 @@ func TestHardCases(t *testing.T) {
 			}
 			if !c.once {
 				t.Run("doubled", c.doubled)
+			}
+			if !c.ordered {
+				t.Run("swapped", c.swapped)
 			}
 			t.Run("cut", func(t *testing.T) { c.cut(t, false) })
 			t.Run("cut with rows put", func(t *testing.T) { c.cut(t, true) })
@@ -104,6 +109,27 @@ func (c *hardCase) doubled(t *testing.T) {
 	rows := keeper{}
 	c.run(trace.New(c.trace, rows), lines)
 	c.check(t, rows, map[string]bool{"lines": true, "attempts": true})
+}
+
+// swapped swaps each two neighbours that different processes logged within
+// 5 s, as syslog daemons do. The time of the first line may move with them.
+func (c *hardCase) swapped(t *testing.T) {
+	p := maillog.NewParser(c.parse)
+	var a, b maillog.Event
+	for i := range len(c.lines) - 1 {
+		p.Parse(c.lines[i], &a)
+		p.Parse(c.lines[i+1], &b)
+		if a.PID == b.PID && bytes.Equal(a.Tag, b.Tag) && bytes.Equal(a.Host, b.Host) || b.Time-a.Time > 5e6 {
+			continue
+		}
+		lines := slices.Clone(c.lines)
+		lines[i], lines[i+1] = lines[i+1], lines[i]
+		rows := keeper{}
+		c.run(trace.New(c.trace, rows), lines)
+		if c.check(t, rows, map[string]bool{"ts": true}); t.Failed() {
+			t.Fatalf("with line %d after line %d:\n%.200s\n%.200s", i+1, i+2, c.lines[i], c.lines[i+1])
+		}
+	}
 }
 
 // cut stops after every line in turn and goes on in a new tracer that knows
@@ -389,6 +415,8 @@ func readCase(t *testing.T, file string) *hardCase {
 			switch word {
 			case "once":
 				c.once = true
+			case "ordered":
+				c.ordered = true
 			case "unparsed":
 				c.unparsed, err = strconv.Atoi(arg)
 			case "noise":
