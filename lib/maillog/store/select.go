@@ -1,0 +1,92 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rolmail/rolmail/lib/maillog/flat"
+	"github.com/rolmail/rolmail/lib/maillog/store/lite"
+)
+
+// The three statements of a search. They have no functions on columns and no
+// joins, and name the index they use: the plan never depends on statistics.
+
+func order(oldest bool) string {
+	if oldest {
+		return " ORDER BY id"
+	}
+	return " ORDER BY id DESC"
+}
+
+func join(conds []cond, sep string) string {
+	var b strings.Builder
+	for i, c := range conds {
+		if i > 0 {
+			b.WriteString(sep)
+		}
+		b.WriteString(c.sql)
+	}
+	return b.String()
+}
+
+// idsSQL selects the ids of an arm.
+func idsSQL(day string, a *arm, oldest bool) string {
+	sql := fmt.Sprintf("SELECT id FROM %s INDEXED BY %s WHERE %s AND id >= ? AND id < ?",
+		dayTable(day), indexName(day, a.index), join(a.conds, " AND "))
+	if a.ordered {
+		return sql + order(oldest)
+	}
+	return sql + fmt.Sprintf(" LIMIT %d", maxSpan+1)
+}
+
+// scanSQL selects rows of a day without an index but that of id.
+func (c *compiled) scanSQL(day string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "SELECT %s FROM %s NOT INDEXED WHERE id >= ? AND id < ?", columnList, dayTable(day))
+	if len(c.all) > 0 {
+		b.WriteString(" AND " + join(c.all, " AND "))
+	}
+	for i := range c.arms {
+		b.WriteString([]string{" AND (", " OR "}[min(i, 1)] + "(" + join(c.arms[i].conds, " AND ") + ")")
+	}
+	if len(c.arms) > 0 {
+		b.WriteString(")")
+	}
+	return b.String() + order(c.q.OldestFirst)
+}
+
+// rowSQL selects the row of an id, if it meets the conditions.
+func (c *compiled) rowSQL(day string) string {
+	sql := fmt.Sprintf("SELECT %s FROM %s WHERE id = ?", columnList, dayTable(day))
+	if len(c.all) > 0 {
+		sql += " AND " + join(c.all, " AND ")
+	}
+	return sql
+}
+
+// binder binds parameters one after another.
+type binder struct {
+	s *lite.Stmt
+	n int
+}
+
+func (b *binder) id(id flat.ID) {
+	b.n++
+	b.s.BindBlob(b.n, id[:])
+}
+
+func (b *binder) conds(conds []cond) {
+	for _, c := range conds {
+		for _, a := range c.args {
+			b.n++
+			switch v := a.(type) {
+			case string:
+				b.s.BindText(b.n, v)
+			case int64:
+				b.s.BindInt(b.n, v)
+			default:
+				panic(fmt.Sprintf("store: cannot bind a %T", a))
+			}
+		}
+	}
+}
