@@ -207,7 +207,10 @@ func (t *Tracer) drop(l *leg, depth int) {
 	}
 	for _, b := range l.notices {
 		if b.notice == l {
-			b.notice, b.parent, b.dirty = nil, l.row, true
+			b.notice, b.dirty = nil, true
+			if b.parent.IsZero() {
+				b.parent = l.row
+			}
 		}
 	}
 	if l.notice != nil {

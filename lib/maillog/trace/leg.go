@@ -26,9 +26,10 @@ type leg struct {
 	scan  []*scan
 	waits []uint64 // keys in Tracer.wait that name it
 
-	notice  *leg    // what this bounce or delay notice is about
-	parent  flat.ID // its row, once that leg is done
-	notices []*leg
+	notice   *leg    // what this bounce or delay notice is about
+	parent   flat.ID // the row of that leg which it is about
+	parentAt int64   // when that row's outcome was decided
+	notices  []*leg
 
 	first, last int64 // log time of its lines, microseconds
 	start       int64 // of its client= or uid= line, 0 if not seen
@@ -165,6 +166,9 @@ func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 		l = nil // came again, its client= line is lost
 	}
 	if l != nil {
+		if n.owner && l.own != nil && !n.same(l.own) && n.same(l.in) {
+			return t.split(l, n, ev)
+		}
 		return l
 	}
 	if tb := t.tombs.get(mix(h, n.hash)); tb != nil && !opens && ev.Time <= tb.us+10*60*1_000_000 &&
@@ -176,6 +180,35 @@ func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 		return nil
 	}
 	return t.newLeg(h, n, ev)
+}
+
+// split undoes an adoption: the ident under which the client= line came has a
+// queue of its own, and so that line began another mail with the same id.
+func (t *Tracer) split(l *leg, n *node, ev *maillog.Event) *leg {
+	c := t.newLeg(l.hash, n, ev)
+	moved := hasClient | hasPickup
+	c.flags, l.flags = l.flags&moved, l.flags&^moved
+	c.in, c.start, c.sess = l.in, l.start, l.sess
+	l.in, l.start, l.sess = nil, 0, nil
+	if c.start != 0 {
+		c.first = min(c.first, c.start)
+	}
+	for _, f := range [...]struct{ to, from *ref }{
+		{&c.clientName, &l.clientName}, {&c.clientIP, &l.clientIP}, {&c.clientPort, &l.clientPort}, {&c.saslUser, &l.saslUser},
+		{&c.origQID, &l.origQID}, {&c.origName, &l.origName}, {&c.origIP, &l.origIP}, {&c.helo, &l.helo}, {&c.proto, &l.proto},
+	} {
+		if f.from.n > 0 {
+			c.set(f.to, l.bytes(*f.from))
+			*f.from = ref{}
+		}
+	}
+	if c.sess != nil && c.sess.open == l {
+		c.sess.open, c.sess.lastLeg = c, c.serial
+	}
+	c.lines, l.lines = 1, max(l.lines-1, 1)
+	l.root().fresh = true
+	t.settle(l)
+	return c
 }
 
 // find picks among the legs with a queue id on this host the one of this
@@ -292,14 +325,15 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 		t.resolveNotices(l)
 		t.verify(l)
 	case maillog.KindQueued:
+		l.setSender(ev.Sender, true)
 		l.flags |= hasQueued | isReleased
 		l.queuedAt = max(l.queuedAt, ev.Time)
-		l.setSender(ev.Sender)
 		l.size, l.nrcpt = max(l.size, ev.Size), max(l.nrcpt, ev.NRcpt)
+		t.verify(l)
 	case maillog.KindExpired:
 		l.flags |= isExpired
 		l.expiredAt = ev.Time
-		l.setSender(ev.Sender)
+		l.setSender(ev.Sender, true)
 	case maillog.KindDelivery:
 		t.delivery(l, ev)
 	case maillog.KindRemoved:
@@ -328,9 +362,14 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 	t.settle(l)
 }
 
-func (l *leg) setSender(b []byte) {
-	if b != nil && !(l.sender.n > 0 && len(b) == 0) {
+// setSender takes the sender from a line that names it; what the queue manager
+// says is what was written to the queue file, and stands.
+func (l *leg) setSender(b []byte, queued bool) {
+	if b != nil && (queued || !l.has(hasQueued|isExpired)) {
 		l.set(&l.sender, b)
+		if len(b) == 0 {
+			l.sender = ref{}
+		}
 	}
 }
 
@@ -376,7 +415,7 @@ func (l *leg) heldBefore(t *Tracer, s *session, ev *maillog.Event) {
 		l.flags |= isHeld
 	}
 	l.heldAt = ev.Time
-	l.setSender(s.bytes(s.holdSender))
+	l.setSender(s.bytes(s.holdSender), false)
 	l.set(&l.stage, s.bytes(s.holdStage))
 	l.set(&l.text, s.bytes(s.holdText))
 	l.rcpt(t, s.bytes(s.holdRcpt), nil, ev.Time)
@@ -387,7 +426,7 @@ func (l *leg) heldBefore(t *Tracer, s *session, ev *maillog.Event) {
 func (l *leg) pickup(t *Tracer, n *node, ev *maillog.Event) {
 	l.flags |= hasPickup
 	l.start, l.in = ev.Time, n
-	l.setSender(ev.Sender)
+	l.setSender(ev.Sender, false)
 	if len(ev.OrigQID) > 0 && maillog.QueueID(ev.OrigQID) {
 		l.set(&l.origQID, ev.OrigQID)
 		t.awaitPrevious(l, viaRequeue)
@@ -420,7 +459,7 @@ func (l *leg) postsuper(ev *maillog.Event) {
 // action handles what header, body, milter and access checks did to a mail
 // that they did not refuse.
 func (l *leg) action(t *Tracer, ev *maillog.Event) {
-	l.setSender(ev.Sender)
+	l.setSender(ev.Sender, false)
 	l.set(&l.helo, ev.Helo)
 	l.set(&l.proto, ev.Proto)
 	if len(ev.Subject) > 0 {
@@ -448,7 +487,7 @@ func (l *leg) action(t *Tracer, ev *maillog.Event) {
 // refuse notes that the mail, or one of its recipients, was refused. It
 // reports false for a refusal of the whole mail that has been said before.
 func (l *leg) refuse(t *Tracer, ev *maillog.Event) bool {
-	l.setSender(ev.Sender)
+	l.setSender(ev.Sender, false)
 	l.set(&l.helo, ev.Helo)
 	l.set(&l.proto, ev.Proto)
 	if !final(ev.Stage) {
@@ -506,7 +545,7 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 		return // an older attempt, overtaken
 	}
 	p.last, p.status = ev.Time, ev.Status
-	p.delay, p.delays, p.reply, p.fromMTA = ev.Delay, ev.Delays, int32(ev.Code), ev.FromMTA
+	p.delay, p.delays, p.reply, p.fromMTA = ev.Delay, ev.Delays, int32(ev.Code), ev.FromMTA && ownFilter(ev)
 	l.set(&p.relay, ev.Relay)
 	p.relayIP = ref{}
 	l.set(&p.relayIP, ev.RelayIP)
@@ -521,6 +560,17 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 	if p.status == maillog.StatusSent {
 		t.handedOver(l, p)
 	}
+}
+
+// ownFilter tells a content filter of ours from a stranger's, whose reply
+// reads the same: ours does not listen on the ports that strangers' servers
+// listen on, or is on this machine.
+func ownFilter(ev *maillog.Event) bool {
+	switch string(ev.RelayPort) {
+	case "24", "25", "465", "587":
+		return loopback(view(ev.RelayIP))
+	}
+	return true
 }
 
 // attempt counts an attempt by its time.

@@ -1,6 +1,8 @@
 package trace
 
 import (
+	"strings"
+
 	"github.com/rolmail/rolmail/lib/maillog"
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
@@ -142,6 +144,9 @@ func (l *leg) mayFollow(p *leg) bool {
 	}
 	if l.msgid.n > 0 && p.msgid.n > 0 && l.str(l.msgid) != p.str(p.msgid) {
 		return false
+	}
+	if len(l.bytes(l.qid)) < 12 && l.sender.n > 0 && p.sender.n > 0 && !strings.EqualFold(l.str(l.sender), p.str(p.sender)) {
+		return false // a short id means less
 	}
 	return l.from == nil || l.from == p
 }

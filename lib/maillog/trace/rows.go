@@ -14,9 +14,17 @@ type hop struct {
 	p *rcpt
 }
 
+// maxNotices bounds notices about notices.
+const maxNotices = 4
+
 // rows puts the rows of a chain: one for each final recipient. final says that
 // nothing more will come.
 func (t *Tracer) rows(root *leg, final bool) {
+	if root.notice != nil && t.depth < maxNotices {
+		t.depth++
+		t.rowsOf(root.notice)
+		t.depth--
+	}
 	root.fresh = false
 	t.ids = t.ids[:0]
 	defer t.withdraw(root, final)
@@ -45,6 +53,9 @@ func (t *Tracer) walk(path []hop, final bool) int {
 		}
 	}
 	l.row = flat.ID{}
+	for _, b := range l.notices {
+		b.parentAt = 0
+	}
 	for i := range l.rcpts {
 		path[len(path)-1].p = &l.rcpts[i]
 		n += t.follow(path, final)
@@ -89,12 +100,20 @@ func (t *Tracer) into(path []hop, c *leg, final bool) int {
 		return 0
 	}
 	n := 0
+	var taken *rcpt
 	for i := range c.rcpts {
 		q := &c.rcpts[i]
-		if strings.EqualFold(c.str(q.addr), h.l.str(h.p.addr)) || strings.EqualFold(c.str(q.origTo), h.l.str(h.p.addr)) {
-			// two aliases of one address are one recipient there, and two rows
-			n += t.follow(append(path, hop{c, q}), final)
+		if !strings.EqualFold(c.str(q.addr), h.l.str(h.p.addr)) && !strings.EqualFold(c.str(q.origTo), h.l.str(h.p.addr)) {
+			continue
 		}
+		if q.child != nil {
+			taken = q
+			continue
+		}
+		n += t.follow(append(path, hop{c, q}), final)
+	}
+	if n == 0 && taken != nil { // two aliases of one address are one recipient there, and two rows
+		n += t.follow(append(path, hop{c, taken}), final)
 	}
 	if n == 0 && (c.via == viaForward || len(h.l.rcpts) == 1) { // under another address
 		for i := range c.rcpts {
@@ -189,20 +208,11 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 	} else if final {
 		r.TSFinal = max(last/1000, r.TS)
 	}
-	if !root.parent.IsZero() {
-		r.ParentID = root.parent
-	} else if root.notice != nil {
-		r.ParentID = t.rowOf(root.notice)
-	}
+	r.ParentID = root.parent
 	r.ID = t.mailID(root, r.Rcpt, r.OrigTo)
 	t.ids = append(t.ids, r.ID)
-	for _, h := range path { // what a notice about one of these legs is about
-		if h.l.row.IsZero() || r.Outcome == flat.Bounced || r.Outcome == flat.Expired || r.Outcome == flat.Deferred {
-			h.l.row = r.ID
-			for _, b := range h.l.notices {
-				b.root().fresh = true
-			}
-		}
+	for _, h := range path {
+		h.l.noticed(r)
 	}
 	t.emit(r)
 }
@@ -233,20 +243,40 @@ func (t *Tracer) mailID(root *leg, rcpt, origTo string) flat.ID {
 	return h.id(root.first / 1000)
 }
 
-// rowOf returns the row that a notice about a leg is about.
-func (t *Tracer) rowOf(l *leg) flat.ID {
-	root := l.root()
-	if l.row.IsZero() || root.fresh {
-		was, sink, ids, rows := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats.Rows
-		t.sink = nowhere{}
-		keep := append([]flat.ID(nil), root.ids...)
-		l.row = flat.ID{}
-		fresh := root.fresh
-		t.rows(root, false)
-		root.ids, root.fresh = keep, fresh
-		t.row, t.sink, t.ids, t.stats.Rows = was, sink, append(t.ids[:0], ids...), rows
+// noticed notes that r is the row which notices about this leg are about: of
+// several recipients the one that failed last before the notice.
+func (l *leg) noticed(r *flat.Row) {
+	failed := r.Outcome == flat.Bounced || r.Outcome == flat.Expired || r.Outcome == flat.Deferred
+	if l.row.IsZero() || failed {
+		l.row = r.ID
 	}
-	return l.row
+	at := int64(1)
+	if failed {
+		at = max(r.TSFinal*1000, 2)
+	}
+	for _, b := range l.notices {
+		if at > b.parentAt && at <= b.first+slack {
+			b.parentAt = at
+			if b.parent != r.ID {
+				b.parent, b.dirty = r.ID, true
+				b.root().fresh = true
+			}
+		}
+	}
+}
+
+// rowsOf sees to it that a leg's notices know what they are about.
+func (t *Tracer) rowsOf(l *leg) {
+	root := l.root()
+	if !root.fresh && !l.row.IsZero() {
+		return
+	}
+	was, sink, ids, rows, fresh := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats.Rows, root.fresh
+	kept := append([]flat.ID(nil), root.ids...)
+	t.sink = nowhere{}
+	t.rows(root, false)
+	root.ids, root.fresh = kept, fresh
+	t.row, t.sink, t.ids, t.stats.Rows = was, sink, append(t.ids[:0], ids...), rows
 }
 
 type nowhere struct{}

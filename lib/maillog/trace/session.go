@@ -200,7 +200,18 @@ func (t *Tracer) lost(n *node, ev *maillog.Event) {
 		s.set(&s.text, ev.Text)
 	}
 	s.isLost = s.isLost || string(ev.Action) != "bare <LF> received" && string(ev.Action) != "bare <LF>"
-	if ev.QID != nil {
+	if ev.QID == nil {
+		return
+	}
+	if l := t.leg(n, ev); l != nil {
+		if l.sess == nil { // its client= line is lost
+			l.sess = s
+			s.refs++
+			s.mails++
+			s.lastLeg, s.lastLegAt, s.open = l.serial, ev.Time, l
+		}
+		l.setNew(&l.clientIP, ev.ClientIP)
+		l.setNew(&l.clientName, ev.ClientName)
 		t.legEvent(n, ev)
 	}
 }
@@ -377,7 +388,7 @@ func (s *session) identity() int64 {
 func (s *session) verdict() (kind, outcome string, complete bool) {
 	complete = s.linked && s.ended
 	switch {
-	case s.rejects > 0 || s.mails > 0:
+	case s.rejects > 0 || s.mails > 0 || s.counters.Data.OK > 0:
 		return "", "", false
 	case s.key.screen:
 		if s.passed || !s.ended && !s.hungUp {

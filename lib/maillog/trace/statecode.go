@@ -56,7 +56,7 @@ func (l *leg) code(c *coder) {
 		l.in = c.t.nodeNamed("", "")
 	}
 	c.bool(&l.fresh)
-	for _, x := range [...]*int64{&l.first, &l.last, &l.start, &l.removedAt, &l.expiredAt, &l.heldAt, &l.queuedAt, &l.size, &l.nrcpt, &l.noticeAt} {
+	for _, x := range [...]*int64{&l.first, &l.last, &l.start, &l.removedAt, &l.expiredAt, &l.heldAt, &l.queuedAt, &l.size, &l.nrcpt, &l.noticeAt, &l.parentAt} {
 		coded(c, x)
 	}
 	coded(c, &l.lines)

@@ -130,6 +130,7 @@ type Tracer struct {
 	row      flat.Row
 	text     []byte // evidence of the row being built
 	ids      []flat.ID
+	depth    int // of rowsOf
 	part     maillog.Event
 }
 
