@@ -104,9 +104,11 @@ type rcpt struct {
 	status      maillog.Status
 	discarded   bool // Sieve threw it away after "sent"
 	kept        bool // Sieve stored it
+	rejected    bool // Sieve sent it back
 	forwarded   bool // remoteQID is a queue file of ours: local(8) forwarded it
 	fromMTA     bool // the relay is a content filter that passed it on
 	attempts    int32
+	finals      int32 // deliveries and bounces: more than one when it is in the queue file twice
 	lines       int32
 	reply       int32 // SMTP code
 	first, last int64
@@ -205,7 +207,7 @@ func (t *Tracer) split(l *leg, n *node, ev *maillog.Event) *leg {
 	if c.sess != nil && c.sess.open == l {
 		c.sess.open, c.sess.lastLeg = c, c.serial
 	}
-	c.lines, l.lines = 1, max(l.lines-1, 1)
+	c.lines = 1 // l keeps its count: a row only grows
 	l.root().fresh = true
 	t.settle(l)
 	return c
@@ -540,7 +542,9 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 	}
 	p.lines++
 	p.first = min(p.first, ev.Time)
-	p.attempt(ev.Time)
+	if p.attempt(ev.Time) && (ev.Status == maillog.StatusSent || ev.Status == maillog.StatusBounced) {
+		p.finals++
+	}
 	if ev.Time < p.last {
 		return // an older attempt, overtaken
 	}
@@ -573,14 +577,25 @@ func ownFilter(ev *maillog.Event) bool {
 	return true
 }
 
-// attempt counts an attempt by its time.
-func (p *rcpt) attempt(us int64) {
+// attempt counts an attempt by its time. It reports whether it is a new one.
+func (p *rcpt) attempt(us int64) bool {
 	ms := uint32(us/1000) | 1
 	for _, s := range p.seen {
 		if s == ms {
-			return
+			return false
 		}
 	}
 	p.seen[p.attempts&3] = ms
 	p.attempts++
+	return true
+}
+
+// delivered counts the recipients that the leg has lines for: one that is in
+// the queue file twice is delivered twice.
+func (l *leg) delivered() int64 {
+	n := int64(0)
+	for i := range l.rcpts {
+		n += int64(max(1, l.rcpts[i].finals))
+	}
+	return n
 }

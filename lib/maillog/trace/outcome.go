@@ -22,6 +22,8 @@ func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
 		switch {
 		case p.discarded && !p.kept:
 			set(flat.Discarded, p.last)
+		case p.rejected && !p.kept:
+			set(flat.Bounced, p.last)
 		case v.x != nil && v.l == l && v.sc.outcome(v.x) != "":
 			set(v.sc.outcome(v.x), p.last)
 			r.Reason = blockedReason(r.Reason, v)
@@ -193,7 +195,7 @@ func (l *leg) missing(p *rcpt, miss func(string)) {
 	if l.has(isDiscarded | isCanceled) {
 		return
 	}
-	if l.has(isRemoved) && !l.has(overflow) && l.nrcpt > int64(len(l.rcpts)) {
+	if l.has(isRemoved) && !l.has(overflow) && l.nrcpt > l.delivered() {
 		miss("recipients")
 	}
 	if !l.has(hasMsgID) {

@@ -37,7 +37,7 @@ func (t *Tracer) rows(root *leg, final bool) {
 		t.bareRow(root, final)
 		return
 	}
-	if final && root.nrcpt > int64(n) && root.has(isRemoved) && !root.has(overflow) && len(root.rcpts) < int(root.nrcpt) {
+	if final && root.nrcpt > int64(n) && root.has(isRemoved) && !root.has(overflow) && root.nrcpt > root.delivered() {
 		t.bareRow(root, final) // some recipients' lines are missing
 	}
 }

@@ -143,7 +143,10 @@ func (t *Tracer) apply(l *leg, n *note) bool {
 			if !p.kept {
 				l.set(&p.text, n.bytes(n.text))
 			}
-		case sieveReject, sieveFail:
+		case sieveReject:
+			p.rejected = true
+			l.set(&p.text, n.bytes(n.text))
+		case sieveFail:
 			l.set(&p.text, n.bytes(n.text))
 		}
 		t.settle(l)

@@ -86,10 +86,10 @@ func (l *leg) code(c *coder) {
 
 func (p *rcpt) code(c *coder) {
 	coded(c, &p.status)
-	for _, x := range [...]*bool{&p.discarded, &p.kept, &p.forwarded, &p.fromMTA} {
+	for _, x := range [...]*bool{&p.discarded, &p.kept, &p.rejected, &p.forwarded, &p.fromMTA} {
 		c.bool(x)
 	}
-	for _, x := range [...]*int32{&p.attempts, &p.lines, &p.reply} {
+	for _, x := range [...]*int32{&p.attempts, &p.finals, &p.lines, &p.reply} {
 		coded(c, x)
 	}
 	for _, x := range [...]*int64{&p.first, &p.last, &p.delay, &p.delays[0], &p.delays[1], &p.delays[2], &p.delays[3]} {
