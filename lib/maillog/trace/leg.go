@@ -207,6 +207,7 @@ func (t *Tracer) split(l *leg, n *node, ev *maillog.Event) *leg {
 	if c.sess != nil && c.sess.open == l {
 		c.sess.open, c.sess.lastLeg = c, c.serial
 	}
+	c.dirty, l.dirty = true, true
 	c.lines = 1 // l keeps its count: a row only grows
 	l.root().fresh = true
 	t.settle(l)
@@ -542,8 +543,11 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 	}
 	p.lines++
 	p.first = min(p.first, ev.Time)
-	if p.attempt(ev.Time) && (ev.Status == maillog.StatusSent || ev.Status == maillog.StatusBounced) {
+	if ev.Status == maillog.StatusSent || ev.Status == maillog.StatusBounced {
 		p.finals++
+	}
+	if !p.attempt(ev.Time) {
+		return
 	}
 	if ev.Time < p.last {
 		return // an older attempt, overtaken

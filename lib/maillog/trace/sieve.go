@@ -100,7 +100,7 @@ func (t *Tracer) handedOver(l *leg, p *rcpt) {
 	if p.session.n > 0 {
 		t.awaitNote(l, mix(t.hash(l.bytes(p.session)), 'D'))
 	}
-	if t.dovecot && l.msgid.n > 0 && p.remoteQID.n == 0 {
+	if l.msgid.n > 0 && p.remoteQID.n == 0 && (t.dovecot || strings.Contains(l.str(p.relay), "dovecot") || strings.Contains(l.str(p.text), "dovecot")) {
 		t.awaitNote(l, mix(t.hash(l.bytes(l.msgid)), 'M'))
 	}
 }
