@@ -78,6 +78,7 @@ const (
 	sessionOver // its session has ended
 	breakSeen   // lost connection or timeout named this queue id
 	wasQueued   // went through the queue manager at least once
+	isDoubled   // its lines come twice
 	overflow    // more recipients than MaxRcpts
 )
 
@@ -149,6 +150,10 @@ func (l *leg) eachRef(f func(*ref)) {
 // BSD time stamps.
 const slack = 1_000_000
 
+// longAfter is when a line comes too long after the end of a mail to be a late
+// one of it.
+const longAfter = 5 * 60 * 1_000_000
+
 // leg finds or makes the leg of an event with a queue id; nil when the line
 // is a late one of a mail long done.
 func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
@@ -167,13 +172,16 @@ func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 		(ev.Kind == maillog.KindMsgID || ev.Kind == maillog.KindQueued) {
 		l = nil // came again, its client= line is lost
 	}
+	if l != nil && l.removedAt != 0 && ev.Time > l.removedAt+longAfter {
+		l = nil
+	}
 	if l != nil {
 		if n.owner && l.own != nil && !n.same(l.own) && n.same(l.in) {
 			return t.split(l, n, ev)
 		}
 		return l
 	}
-	if tb := t.tombs.get(mix(h, n.hash)); tb != nil && !opens && ev.Time <= tb.us+10*60*1_000_000 &&
+	if tb := t.tombs.get(mix(h, n.hash)); tb != nil && !opens && ev.Time <= tb.us+longAfter &&
 		!(ev.Time > tb.us+2*slack && (ev.Kind == maillog.KindMsgID || ev.Kind == maillog.KindQueued)) {
 		t.stats.Late++
 		if ev.Kind == maillog.KindNotify {
@@ -340,7 +348,7 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 	case maillog.KindDelivery:
 		t.delivery(l, ev)
 	case maillog.KindRemoved:
-		l.remove(n, ev)
+		l.remove(ev)
 	case maillog.KindCanceled:
 		l.flags |= isCanceled
 		if string(ev.Action) == "discarded" {
@@ -438,7 +446,10 @@ func (l *leg) pickup(t *Tracer, n *node, ev *maillog.Event) {
 
 // remove handles "removed": by qmgr when all is done, by postsuper when
 // somebody deleted the mail. Where the ident was cut, the recipients tell.
-func (l *leg) remove(n *node, ev *maillog.Event) {
+func (l *leg) remove(ev *maillog.Event) {
+	if l.has(isRemoved) && l.removedAt == ev.Time {
+		l.flags |= isDoubled
+	}
 	l.removedAt = ev.Time
 	if ev.Daemon == maillog.Postsuper {
 		l.flags |= isDeleted
@@ -597,9 +608,11 @@ func (p *rcpt) attempt(us int64) bool {
 // delivered counts the recipients that the leg has lines for: one that is in
 // the queue file twice is delivered twice.
 func (l *leg) delivered() int64 {
-	n := int64(0)
+	n := int64(len(l.rcpts))
 	for i := range l.rcpts {
-		n += int64(max(1, l.rcpts[i].finals))
+		if !l.has(isDoubled) && l.rcpts[i].finals > 1 {
+			n += int64(l.rcpts[i].finals) - 1
+		}
 	}
 	return n
 }

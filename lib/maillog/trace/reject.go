@@ -166,7 +166,7 @@ func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
 	if len(ev.AmID) == 0 {
 		return
 	}
-	key := mix(t.hash(ev.AmID), 'R')
+	key := mix(t.hash(ev.AmID), 'A')
 	for _, w := range t.wait[key] {
 		if w.scan != nil && w.scan.matches(r.Sender, r.Rcpt) {
 			w.scan.fill(r, w.scan.result(r.Rcpt))
@@ -188,7 +188,7 @@ func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
 
 // explain gives a refused message the verdict that came after it.
 func (t *Tracer) explain(sc *scan) bool {
-	key := mix(t.hash(sc.bytes(sc.amid)), 'R')
+	key := mix(t.hash(sc.bytes(sc.amid)), 'A')
 	f := t.refused[key]
 	if f == nil || !sc.matches(f.row.Sender, f.row.Rcpt) {
 		return false
