@@ -335,12 +335,14 @@ func (t *Tracer) legEvent(n *node, ev *maillog.Event) {
 		l.set(&l.msgid, ev.MsgID)
 		t.resolveNotices(l)
 		t.verify(l)
+		t.shortAgain(l)
 	case maillog.KindQueued:
 		l.setSender(ev.Sender, true)
 		l.flags |= hasQueued | isReleased
 		l.queuedAt = max(l.queuedAt, ev.Time)
 		l.size, l.nrcpt = max(l.size, ev.Size), max(l.nrcpt, ev.NRcpt)
 		t.verify(l)
+		t.shortAgain(l)
 	case maillog.KindExpired:
 		l.flags |= isExpired
 		l.expiredAt = ev.Time
@@ -572,6 +574,7 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 	l.set(&p.dsn, ev.DSN)
 	l.set(&p.amid, ev.AmID)
 	l.set(&p.session, ev.Session)
+	t.shortAgain(l)
 	if string(ev.Program) == "discard" { // discard(8) calls it sent
 		p.discarded = true
 	}
@@ -608,11 +611,13 @@ func (p *rcpt) attempt(us int64) bool {
 // delivered counts the recipients that the leg has lines for: one that is in
 // the queue file twice is delivered twice.
 func (l *leg) delivered() int64 {
-	n := int64(len(l.rcpts))
+	n := int64(0)
 	for i := range l.rcpts {
-		if !l.has(isDoubled) && l.rcpts[i].finals > 1 {
-			n += int64(l.rcpts[i].finals) - 1
+		times := int64(l.rcpts[i].finals)
+		if l.has(isDoubled) {
+			times /= 2
 		}
+		n += max(1, times)
 	}
 	return n
 }

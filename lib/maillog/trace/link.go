@@ -94,7 +94,8 @@ func (t *Tracer) resolveLeg(w waiter, h uint64, qid []byte) bool {
 		if backwards {
 			return l.first <= w.leg.first+skew && l.clientMatches(w.leg)
 		}
-		return l.first >= w.leg.first-skew && l.first <= w.leg.last+skew && l.mayFollow(w.leg)
+		return l.first >= w.leg.first-skew && l.first <= w.leg.last+skew && l.mayFollow(w.leg) &&
+			(w.edge != viaReply || !l.short() || l.affirms(w.leg))
 	})
 	if other == nil {
 		return false
@@ -145,10 +146,41 @@ func (l *leg) mayFollow(p *leg) bool {
 	if l.msgid.n > 0 && p.msgid.n > 0 && l.str(l.msgid) != p.str(p.msgid) {
 		return false
 	}
-	if len(l.bytes(l.qid)) < 12 && l.sender.n > 0 && p.sender.n > 0 && !strings.EqualFold(l.str(l.sender), p.str(p.sender)) {
-		return false // a short id means less
+	if l.short() && l.sender.n > 0 && p.sender.n > 0 && !strings.EqualFold(l.str(l.sender), p.str(p.sender)) {
+		return false
 	}
 	return l.from == nil || l.from == p
+}
+
+// short tells a short queue id, which comes again and which strangers have
+// too: it joins nothing by itself.
+func (l *leg) short() bool { return l.qid.n < 12 }
+
+// affirms reports whether something but a short queue id says that l came of
+// p: the message id, the sender or a recipient.
+func (l *leg) affirms(p *leg) bool {
+	if l.msgid.n > 0 && p.msgid.n > 0 {
+		return l.str(l.msgid) == p.str(p.msgid)
+	}
+	if l.has(hasQueued) && p.has(hasQueued) {
+		return strings.EqualFold(l.str(l.sender), p.str(p.sender))
+	}
+	for i := range l.rcpts {
+		for j := range p.rcpts {
+			if strings.EqualFold(l.str(l.rcpts[i].addr), p.str(p.rcpts[j].addr)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// shortAgain tries the edges of a leg with a short id once more when there is
+// more known of it.
+func (t *Tracer) shortAgain(l *leg) {
+	if l.from == nil && l.short() && len(t.wait[l.hash]) > 0 {
+		t.resolve(l.hash, l.bytes(l.qid))
+	}
 }
 
 // root is the first leg of the chain.

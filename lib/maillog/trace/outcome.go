@@ -192,6 +192,9 @@ func (l *leg) missing(p *rcpt, miss func(string)) {
 	if l.from == nil && l.via != viaProxy && (l.origQID.n > 0 || l.origIP.n > 0) {
 		miss("first leg")
 	}
+	if p == nil && l.has(isDiscarded|isDeleted) {
+		miss("recipients")
+	}
 	if l.has(isDiscarded | isCanceled) {
 		return
 	}
@@ -281,7 +284,10 @@ func (t *Tracer) brokenRow(l *leg, final bool) {
 	r := &t.row
 	r.Clear()
 	t.fromRoot(r, l)
-	r.Kind, r.Outcome, r.Complete = flat.KindAbort, flat.Aborted, true
+	r.Kind, r.Outcome, r.Complete = flat.KindAbort, flat.Aborted, l.has(hasClient)
+	if !r.Complete {
+		r.Evidence = "missing: client"
+	}
 	r.Stage, r.Reason = "RCPT", "the client gave the transaction up before a message was complete"
 	end := l.last
 	if s != nil {
