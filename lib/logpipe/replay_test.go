@@ -154,9 +154,9 @@ func TestBatchSizeDoesNotMatter(t *testing.T) {
 	}
 }
 
-// Servers that log to files of their own give the rows of the common log.
-func TestLogsOfSeveralServers(t *testing.T) {
-	log := lab(t)
+// byServer is a log split into one for each server.
+func byServer(tb testing.TB, log []byte) (logs [][]byte) {
+	tb.Helper()
 	byIdent := map[string][]byte{}
 	for l := range bytes.Lines(log) {
 		ident, _, _ := bytes.Cut(bytes.Fields(l)[2], []byte("/"))
@@ -164,14 +164,19 @@ func TestLogsOfSeveralServers(t *testing.T) {
 		byIdent[string(ident)] = append(byIdent[string(ident)], l...)
 	}
 	if len(byIdent) < 3 {
-		t.Fatalf("%d servers", len(byIdent))
+		tb.Fatalf("%d servers", len(byIdent))
 	}
-	var logs [][]byte
 	for _, l := range byIdent {
 		logs = append(logs, l)
 	}
+	return logs
+}
+
+// Servers that log to files of their own give the rows of the common log.
+func TestLogsOfSeveralServers(t *testing.T) {
+	log := lab(t)
 	db := newMemory()
-	replayAll(t, options(), db, logs...)
+	replayAll(t, options(), db, byServer(t, log)...)
 	if got, want := db.dump(), undisturbed(t, log); got != want {
 		t.Error(difference(got, want))
 	}
@@ -208,23 +213,29 @@ func TestStoreFailures(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	log := lab(t)
 	want := undisturbed(t, log)
-	for _, at := range []int{1, 3, 9} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		stop := errors.New("interrupted by signal")
-		db, opt := newMemory(), options()
-		opt.CommitRows = 20
-		db.committed = func(n int) {
-			if n == at {
-				cancel(stop)
+	for name, logs := range map[string][][]byte{"one log": {log}, "a log a server": byServer(t, log)} {
+		for _, at := range []int{1, 3, 9} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			stop := errors.New("interrupted by signal")
+			db, opt := newMemory(), options()
+			opt.CommitRows = 20
+			db.committed = func(n int) {
+				if n == at {
+					cancel(stop)
+				}
 			}
-		}
-		if _, err := Replay(ctx, opt, []*logsource.Source{source(t, log)}, db); !errors.Is(err, stop) {
-			t.Fatalf("error %v", err)
-		}
-		db.committed = nil
-		replayAll(t, opt, db, log)
-		if got := db.dump(); got != want {
-			t.Errorf("interrupted at commit %d: %s", at, difference(got, want))
+			var sources []*logsource.Source
+			for _, l := range logs {
+				sources = append(sources, source(t, l))
+			}
+			if _, err := Replay(ctx, opt, sources, db); !errors.Is(err, stop) {
+				t.Fatalf("%s: error %v", name, err)
+			}
+			db.committed = nil
+			replayAll(t, opt, db, logs...)
+			if got := db.dump(); got != want {
+				t.Errorf("%s, interrupted at commit %d: %s", name, at, difference(got, want))
+			}
 		}
 	}
 }
