@@ -122,8 +122,8 @@ func status(ev *Event, b []byte) {
 // deliveryText finds what a reply says beyond its words.
 func deliveryText(ev *Event, t []byte) {
 	switch {
-	case len(t) > 3 && digit(t[0]) && digit(t[1]) && digit(t[2]):
-		ev.Code, _, _ = reply(t)
+	case len(t) > 3 && t[3] == ' ' && t[0] >= '2' && t[0] <= '5' && digit(t[1]) && digit(t[2]):
+		ev.Code = int(t[0]-'0')*100 + two(t, 1)
 	case bytes.HasPrefix(t, []byte("host ")):
 		remoteSaid(ev, t[5:])
 	case bytes.HasPrefix(t, []byte("forwarded as ")):
@@ -210,7 +210,9 @@ func remoteLine(ev *Event, b []byte) bool {
 // replyIDs finds the queue id that a relay gave, whether a content filter
 // passes on its own next hop's reply, and the log id of Amavis.
 func replyIDs(ev *Event, t []byte) {
-	ev.FromMTA = bytes.Contains(t[:min(len(t), 120)], []byte("rom MTA("))
+	if len(t) > 45 { // what is shorter has no room for two replies
+		ev.FromMTA = bytes.Contains(t[:min(len(t), 120)], []byte("rom MTA("))
+	}
 	if ev.RemoteQID = queuedAs(t); ev.RemoteQID != nil && !ev.FromMTA {
 		return
 	}

@@ -139,7 +139,7 @@ func postfixLine(ev *Event, msg []byte) Class {
 			break
 		}
 		fallthrough
-	case ev.Daemon == Postscreen:
+	case ev.Daemon == Postscreen, string(ev.Program) == "tlsproxy", string(ev.Program) == "dnsblog":
 		if c, ok := screenLine(ev, msg); ok {
 			return c
 		}

@@ -28,8 +28,8 @@ func (s strict) Put(r *flat.Row) {
 	if !slices.Contains(flat.Outcomes, r.Outcome) {
 		s.t.Errorf("outcome %q", r.Outcome)
 	}
-	if r.Complete && (r.TSFinal == 0 || r.Outcome == flat.Unknown) {
-		s.t.Errorf("complete without an end: %+v", r)
+	if r.Complete && r.TSFinal != 0 && r.Outcome == flat.Unknown {
+		s.t.Errorf("complete, and nothing known: %+v", r)
 	}
 	if r.TSFinal != 0 && r.TSFinal < r.TS {
 		s.t.Errorf("ends before it begins: %+v", r)

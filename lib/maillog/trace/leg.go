@@ -181,15 +181,26 @@ func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 		}
 		return l
 	}
-	if tb := t.tombs.get(mix(h, n.hash)); tb != nil && !opens && ev.Time <= tb.us+longAfter &&
-		!(ev.Time > tb.us+2*slack && (ev.Kind == maillog.KindMsgID || ev.Kind == maillog.KindQueued)) {
-		t.stats.Late++
-		if ev.Kind == maillog.KindNotify {
-			t.lateNotice(n, ev, tb)
-		}
+	if !opens && t.late(h, n, ev) {
 		return nil
 	}
 	return t.newLeg(h, n, ev)
+}
+
+// late reports whether a line belongs to a mail long done.
+func (t *Tracer) late(h uint64, n *node, ev *maillog.Event) bool {
+	tb := t.tombs.get(mix(h, n.hash))
+	if tb == nil || ev.Time > tb.us+longAfter {
+		return false
+	}
+	if ev.Time > tb.us+2*slack && (ev.Kind == maillog.KindMsgID || ev.Kind == maillog.KindQueued) {
+		return false // the id came again
+	}
+	t.stats.Late++
+	if ev.Kind == maillog.KindNotify {
+		t.lateNotice(n, ev, tb)
+	}
+	return true
 }
 
 // split undoes an adoption: the ident under which the client= line came has a

@@ -170,7 +170,7 @@ func agrees(r, w *flat.Row) bool {
 	if r.ClientIP != w.ClientIP && r.ClientIP != "" || r.Kind != w.Kind {
 		return false
 	}
-	if r.Complete {
+	if r.Complete && r.TSFinal != 0 {
 		return r.Outcome == w.Outcome && r.ClientIP == w.ClientIP && r.MsgID == w.MsgID && r.Verdict == w.Verdict &&
 			r.QIDIn == w.QIDIn && r.QIDOut == w.QIDOut && r.Reason == w.Reason && r.TSFinal == w.TSFinal
 	}

@@ -160,15 +160,14 @@ func (t *Tracer) evidence(r *flat.Row, path []hop, v verdict, final bool) {
 		b = append(b, what...)
 	}
 	for _, h := range path {
-		h.l.missing(h.p, miss)
+		h.l.missing(h.p, final, miss)
 	}
 	tip := path[len(path)-1]
-	if tip.p != nil && tip.p.status == maillog.StatusSent {
-		if r.TSFinal == 0 {
-			miss("next leg")
-		}
+	tried := tip.p != nil && tip.p.status != maillog.StatusNone
+	if tried && tip.p.status == maillog.StatusSent && r.TSFinal == 0 {
+		miss("next leg")
 	}
-	if t.amavis && (v.x == nil || v.x.perRcpt) {
+	if t.amavis && (v.x == nil || v.x.perRcpt) && (final || r.TSFinal != 0) {
 		for _, h := range path {
 			if h.p != nil && (h.p.fromMTA || h.p.amid.n > 0 || swallowed(h.l.str(h.p.text))) {
 				miss("scan")
@@ -176,16 +175,17 @@ func (t *Tracer) evidence(r *flat.Row, path []hop, v verdict, final bool) {
 			}
 		}
 	}
-	if r.Outcome == flat.Unknown && !missing {
+	if (final || tried) && r.Outcome == flat.Unknown && !missing {
 		miss("last word")
 	}
-	r.Complete = !missing && r.TSFinal != 0
+	r.Complete = !missing
 	t.text = b
 	r.Evidence = view(b)
 }
 
-// missing names the lines that a leg ought to have and has not.
-func (l *leg) missing(p *rcpt, miss func(string)) {
+// missing names the lines that a leg ought to have and has not. While it is
+// under way that is what must have come before the lines it has.
+func (l *leg) missing(p *rcpt, final bool, miss func(string)) {
 	if !l.has(hasClient|hasPickup) && !l.ownMail() && l.via != viaForward {
 		miss("client")
 	}
@@ -201,18 +201,17 @@ func (l *leg) missing(p *rcpt, miss func(string)) {
 	if l.has(isRemoved) && !l.has(overflow) && l.nrcpt > l.delivered() {
 		miss("recipients")
 	}
-	if !l.has(hasMsgID) {
+	tried := p != nil && p.status != maillog.StatusNone
+	if !l.has(hasMsgID) && (final || tried || l.has(hasQueued|isRemoved)) {
 		miss("message-id")
 	}
-	if !l.has(hasQueued) && !l.has(isHeld) {
+	if !l.has(hasQueued) && !l.has(isHeld) && (final || tried || l.has(isRemoved)) {
 		miss("queue")
 	}
-	if p == nil || p.status == maillog.StatusNone {
-		if !l.has(isHeld | isDeleted) {
-			miss("delivery")
-		}
+	if !tried && !l.has(isHeld|isDeleted) && (final || l.has(isRemoved)) {
+		miss("delivery")
 	}
-	if !l.has(isRemoved|isDeleted) && !l.has(isHeld) && !l.requeuedOn() {
+	if !l.has(isRemoved|isDeleted) && !l.has(isHeld) && !l.requeuedOn() && (final || l.done()) {
 		miss("removed")
 	}
 }

@@ -213,19 +213,26 @@ type node struct {
 const maxNodes = 4096
 
 func (t *Tracer) node(host, inst []byte) *node {
-	h := uint32(len(host))
-	for _, c := range host {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	for _, c := range inst {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	at := &t.recent[(h^h>>16)&255]
+	h := tail4(host)*31 + tail4(inst) + uint32(len(host))*7 + uint32(len(inst))
+	h *= 0x9E3779B1
+	at := &t.recent[h>>24]
 	if n := *at; n != nil && n.host == string(host) && n.inst == string(inst) {
 		return n
 	}
 	*at = t.nodeNamed(string(host), string(inst))
 	return *at
+}
+
+// tail4 is the last four bytes, where names differ.
+func tail4(b []byte) uint32 {
+	if n := len(b); n >= 4 {
+		return uint32(b[n-1]) | uint32(b[n-2])<<8 | uint32(b[n-3])<<16 | uint32(b[n-4])<<24
+	}
+	h := uint32(0)
+	for _, c := range b {
+		h = h<<8 | uint32(c)
+	}
+	return h
 }
 
 func (t *Tracer) nodeNamed(host, inst string) *node {
