@@ -377,11 +377,17 @@ func dovecotLine(ev *Event, b []byte) Class {
 // dovecotTexts folds the texts of mail-deliver.c and Pigeonhole's
 // sieve-actions.c into store, discard, forward, reject and fail.
 var dovecotTexts = [...]struct{ prefix, action []byte }{
-	{[]byte("saved mail to"), []byte("store")}, {[]byte("stored mail into"), []byte("store")},
-	{[]byte("fileinto"), []byte("store")}, {[]byte("marked message to be discarded"), []byte("discard")},
-	{[]byte("discarded"), []byte("discard")}, {[]byte("discard action"), []byte("discard")},
-	{[]byte("Marked message to be discarded"), []byte("discard")}, {[]byte("forwarded to"), []byte("forward")}, {[]byte("sent rejection"), []byte("reject")},
-	{[]byte("reject"), []byte("reject")}, {[]byte("save failed to"), []byte("fail")},
+	{[]byte("saved mail to"), []byte("store")},
+	{[]byte("stored mail into"), []byte("store")},
+	{[]byte("fileinto"), []byte("store")},
+	{[]byte("marked message to be discarded"), []byte("discard")},
+	{[]byte("discarded"), []byte("discard")},
+	{[]byte("discard action"), []byte("discard")},
+	{[]byte("Marked message to be discarded"), []byte("discard")},
+	{[]byte("forwarded to"), []byte("forward")},
+	{[]byte("sent rejection"), []byte("reject")},
+	{[]byte("reject"), []byte("reject")},
+	{[]byte("save failed to"), []byte("fail")},
 	{[]byte("failed to store"), []byte("fail")},
 }
 

@@ -345,8 +345,13 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 		dst *ref
 		src ref
 	}{
-		{&l.clientIP, s.clientIP}, {&l.clientName, s.clientName}, {&l.clientPort, s.clientPort}, {&l.helo, s.helo},
-		{&l.proto, s.proto}, {&l.tls, s.tls}, {&l.saslUser, s.saslUser},
+		{&l.clientIP, s.clientIP},
+		{&l.clientName, s.clientName},
+		{&l.clientPort, s.clientPort},
+		{&l.helo, s.helo},
+		{&l.proto, s.proto},
+		{&l.tls, s.tls},
+		{&l.saslUser, s.saslUser},
 	} {
 		if f.src.n > 0 {
 			*f.dst = ref{}

@@ -202,13 +202,14 @@ func (l *leg) missing(p *rcpt, final bool, miss func(string)) {
 		miss("recipients")
 	}
 	tried := p != nil && p.status != maillog.StatusNone
-	if !l.has(hasMsgID) && (final || tried || l.has(hasQueued|isRemoved)) {
+	later := final || tried || len(l.to) > 0 || l.has(isRemoved)
+	if !l.has(hasMsgID) && (later || l.has(hasQueued)) {
 		miss("message-id")
 	}
-	if !l.has(hasQueued) && !l.has(isHeld) && (final || tried || l.has(isRemoved)) {
+	if !l.has(hasQueued) && !l.has(isHeld) && later {
 		miss("queue")
 	}
-	if !tried && !l.has(isHeld|isDeleted) && (final || l.has(isRemoved)) {
+	if !tried && !l.has(isHeld|isDeleted) && later {
 		miss("delivery")
 	}
 	if !l.has(isRemoved|isDeleted) && !l.has(isHeld) && !l.requeuedOn() && (final || l.done()) {

@@ -195,6 +195,7 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 	}
 	scanned := t.fromScans(r, path)
 	t.clientBehind(r, path, scanned)
+	senderBehind(r, path, scanned)
 	t.outcome(r, path, scanned, final)
 	last := int64(0)
 	for _, h := range path {
@@ -349,6 +350,24 @@ func (t *Tracer) clientBehind(r *flat.Row, path []hop, v verdict) {
 	r.Dir = t.direction(path[0].l.node(), r.ClientIP, r.SASLUser)
 }
 
+// senderBehind finds the sender of a mail whose queue manager's line is
+// missing in what later hops say of it.
+func senderBehind(r *flat.Row, path []hop, v verdict) {
+	if r.Sender != "" || path[0].l.has(hasQueued|isExpired) {
+		return
+	}
+	for _, h := range path[1:] {
+		if h.l.sender.n > 0 {
+			r.Sender = h.l.str(h.l.sender)
+			break
+		}
+	}
+	if r.Sender == "" && v.sc != nil {
+		r.Sender = v.sc.str(v.sc.sender)
+	}
+	r.SenderDomain = flat.Domain(r.Sender)
+}
+
 func loopback(ip string) bool { return ip == "127.0.0.1" || ip == "::1" }
 
 // fromDelivery fills in the last attempt.
@@ -398,6 +417,14 @@ func (t *Tracer) fromScans(r *flat.Row, path []hop) (v verdict) {
 	}
 	if v.sc != nil {
 		v.sc.fill(r, v.x)
+		if r.Dir == flat.DirIn { // Amavis knows its own networks and users (policy bank ORIGINATING)
+			switch actions := v.sc.str(v.x.actions); {
+			case strings.Contains(actions, "Outbound"):
+				r.Dir = flat.DirOut
+			case strings.Contains(actions, "Internal"):
+				r.Dir = flat.DirLocal
+			}
+		}
 	}
 	return v
 }

@@ -176,10 +176,21 @@ func (t *Tracer) result(sc *scan, ev *maillog.Event) {
 		dst *ref
 		src []byte
 	}{
-		{&x.verdict, e.Verdict}, {&x.detail, e.Detail}, {&x.actions, e.Actions}, {&x.policy, e.Policy}, {&x.rcpts, e.Rcpts},
-		{&x.quarantine, e.Quarantine}, {&x.queueID, e.QueueID}, {&x.mailID, e.MailID}, {&x.queuedAs, e.QueuedAs},
-		{&x.subject, ev.Subject}, {&x.helo, ev.Helo}, {&x.port, ev.ClientPort},
-		{&sc.sender, ev.Sender}, {&sc.clientIP, ev.ClientIP}, {&sc.msgid, ev.MsgID},
+		{&x.verdict, e.Verdict},
+		{&x.detail, e.Detail},
+		{&x.actions, e.Actions},
+		{&x.policy, e.Policy},
+		{&x.rcpts, e.Rcpts},
+		{&x.quarantine, e.Quarantine},
+		{&x.queueID, e.QueueID},
+		{&x.mailID, e.MailID},
+		{&x.queuedAs, e.QueuedAs},
+		{&x.subject, ev.Subject},
+		{&x.helo, ev.Helo},
+		{&x.port, ev.ClientPort},
+		{&sc.sender, ev.Sender},
+		{&sc.clientIP, ev.ClientIP},
+		{&sc.msgid, ev.MsgID},
 	} {
 		sc.set(f.dst, f.src)
 	}

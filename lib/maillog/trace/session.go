@@ -61,7 +61,8 @@ type session struct {
 }
 
 func (s *session) eachRef(f func(*ref)) {
-	for _, r := range [...]*ref{&s.clientName, &s.clientIP, &s.clientPort, &s.helo, &s.proto, &s.tls, &s.saslUser, &s.stage, &s.text, &s.frontQID,
+	for _, r := range [...]*ref{
+		&s.clientName, &s.clientIP, &s.clientPort, &s.helo, &s.proto, &s.tls, &s.saslUser, &s.stage, &s.text, &s.frontQID,
 		&s.holdText, &s.holdSender, &s.holdRcpt, &s.holdStage,
 	} {
 		f(r)
