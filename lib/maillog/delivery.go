@@ -210,30 +210,32 @@ func remoteLine(ev *Event, b []byte) bool {
 // replyIDs finds the queue id that a relay gave, whether a content filter
 // passes on its own next hop's reply, and the log id of Amavis.
 func replyIDs(ev *Event, t []byte) {
-	if len(t) > 45 { // what is shorter has no room for two replies
-		ev.FromMTA = bytes.Contains(t[:min(len(t), 120)], []byte("rom MTA("))
-	}
-	if ev.RemoteQID = queuedAs(t); ev.RemoteQID != nil && !ev.FromMTA {
-		return
-	}
-	if rest, ok := bytes.CutSuffix(t, []byte(" Saved")); ok { // Dovecot LMTP
-		ev.Session = rest[bytes.LastIndexByte(rest, ' ')+1:]
-		return
+	if ev.Status == StatusSent || ev.Status == StatusNone {
+		if i := bytes.IndexByte(t[:min(len(t), 120)], '('); i >= 3 {
+			ev.FromMTA = string(t[i-3:i]) == "MTA"
+		}
+		if ev.RemoteQID = queuedAs(t); ev.RemoteQID != nil && !ev.FromMTA {
+			return
+		}
+		if rest, ok := bytes.CutSuffix(t, []byte(" Saved")); ok { // Dovecot LMTP
+			ev.Session = rest[bytes.LastIndexByte(rest, ' ')+1:]
+			return
+		}
+		if i := bytes.Index(t, []byte("Message accepted for delivery")); i > 1 { // sendmail
+			if j := bytes.LastIndexByte(t[:i-1], ' '); j >= 0 && i-j-2 >= 6 && i-j-2 <= 128 {
+				ev.RemoteQID = t[j+1 : i-1]
+			}
+			return
+		}
 	}
 	if len(t) > 400 { // Amavis and the others are brief; what is long is somebody's prose
 		return
 	}
-	if i := bytes.Index(t, []byte(" Message accepted for delivery")); i > 0 { // sendmail
-		if j := bytes.LastIndexByte(t[:i], ' '); j >= 0 && i-j-1 >= 6 && i-j-1 <= 128 {
-			ev.RemoteQID = t[j+1 : i]
-		}
+	i := bytes.IndexByte(t, '=')
+	if i < 3 || t[i-1] != 'd' || t[i-2] != 'i' || t[i-3] != ' ' && t[i-3] != '(' {
 		return
 	}
-	i := bytes.Index(t, []byte("id="))
-	if i <= 0 || t[i-1] != ' ' && t[i-1] != '(' {
-		return
-	}
-	id := t[i+3:]
+	id := t[i+1:]
 	n, dash := 0, false
 	for n < len(id) && (digit(id[n]) || id[n] == '-') {
 		dash = dash || id[n] == '-'
@@ -258,11 +260,11 @@ func queuedAs(t []byte) []byte {
 	}
 	last := -1
 	for at := 0; ; {
-		i := bytes.Index(t[at:], []byte(" queued as "))
+		i := bytes.Index(t[at:], []byte("queued as "))
 		if i < 0 {
 			break
 		}
-		last = at + i + 11
+		last = at + i + 10
 		at = last
 	}
 	if last < 0 {

@@ -2,6 +2,7 @@ package maillog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"time"
 )
 
@@ -18,7 +19,8 @@ type Parser struct {
 	lastPID  int64
 	lastOK   bool
 
-	tags [128]tagParts // idents seen lately
+	tags    [128]tagParts // idents seen lately
+	sources [512]source   // "host ident[pid]" seen lately
 
 	// bare holds idents without a path that logged as Postfix does: syslog
 	// daemons that cut the ident at the slash leave us only those.
@@ -66,7 +68,24 @@ func (p *Parser) header(line []byte, ev *Event) (msg []byte, ok bool) {
 		return nil, false
 	}
 	ev.Time, ev.Coarse = us, coarse
-	b = skipBlanks(b[n+1:])
+	b = b[n+1:]
+	if versioned {
+		return p.hostAndTag(b, ev, true)
+	}
+	msg, at, n := p.knownSource(b, ev)
+	if msg != nil {
+		return msg, true
+	}
+	msg, ok = p.hostAndTag(b, ev, false)
+	if ok && at != nil {
+		at.keep(b, n, msg, ev)
+	}
+	return msg, ok
+}
+
+// hostAndTag reads the header behind the time stamp.
+func (p *Parser) hostAndTag(b []byte, ev *Event, versioned bool) (msg []byte, ok bool) {
+	b = skipBlanks(b)
 	ev.Host, b = word(b)
 	if len(ev.Host) > 2 && ev.Host[0] == '<' && ev.Host[len(ev.Host)-1] == '>' { // syslogd -v of FreeBSD
 		ev.Host, b = word(b)
@@ -78,6 +97,48 @@ func (p *Parser) header(line []byte, ev *Event) (msg []byte, ok bool) {
 		return p.header5424(b, ev)
 	}
 	return p.headerTag(b, ev)
+}
+
+// source is what the header says of "host ident[pid]", which some hundred
+// processes repeat on every line.
+type source struct {
+	text                            [54]byte
+	n                               uint8
+	daemon                          Daemon
+	host, tag, tagEnd, prog, in, to uint8 // Host is text[:host], Tag text[tag:tagEnd] ...
+	pid                             int64
+}
+
+// knownSource fills in a header that was read before. The text ends at the
+// first colon; where that is not the end of an ident, as in an IPv6 host name,
+// it is not kept either.
+func (p *Parser) knownSource(b []byte, ev *Event) (msg []byte, at *source, n int) {
+	n = bytes.IndexByte(b[:min(len(b), len(source{}.text)+1)], ':')
+	if n < 9 || n+2 >= len(b) || b[n+1] != ' ' || b[n+2] == ' ' || b[n+2] == '[' {
+		return nil, nil, 0
+	}
+	h := binary.LittleEndian.Uint64(b[n-8:])*0x9E3779B97F4A7C15 ^ binary.LittleEndian.Uint64(b)*0xD6E8FEB86659FD93
+	at = &p.sources[(h^uint64(n)<<40)>>55]
+	if int(at.n) != n || string(at.text[:n]) != string(b[:n]) {
+		return nil, at, n
+	}
+	ev.Host, ev.Tag = b[:at.host], b[at.tag:at.tagEnd]
+	ev.Program, ev.Instance = b[at.prog:at.tagEnd], b[at.in:at.to]
+	ev.Daemon, ev.PID = at.daemon, at.pid
+	return b[n+2:], at, n
+}
+
+// keep remembers the header that b begins with, if msg follows it directly.
+func (at *source) keep(b []byte, n int, msg []byte, ev *Event) {
+	off := func(sub []byte) int { return cap(b) - cap(sub) }
+	if len(b)-len(msg) != n+2 || len(ev.Tag) < 2 || off(ev.Tag)+len(ev.Tag) > n {
+		return
+	}
+	at.n = uint8(copy(at.text[:], b[:n]))
+	at.host, at.tag, at.tagEnd = uint8(len(ev.Host)), uint8(off(ev.Tag)), uint8(off(ev.Tag)+len(ev.Tag))
+	at.prog, at.in = uint8(off(ev.Program)), uint8(off(ev.Instance))
+	at.to = at.in + uint8(len(ev.Instance))
+	at.daemon, at.pid = ev.Daemon, ev.PID
 }
 
 // pri skips "<22>" and the version that RFC 5424 section 6.2.2 puts behind it

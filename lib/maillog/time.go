@@ -2,6 +2,7 @@ package maillog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"time"
 )
 
@@ -20,6 +21,12 @@ type clock struct {
 	iso     [19]byte // last RFC 3339 stamp up to the second
 	isoBase int64    // its seconds since 1970, as if it were UTC
 
+	// fast: the last stamp of the shape 2026-11-23T17:39:21.957237+00:00, as words
+	word    [3]uint64
+	zone    uint64 // its "+00:00 "
+	fastUS  int64  // its microseconds without the fraction
+	fastSet bool
+
 	bsd     [15]byte // last BSD stamp
 	bsdBase int64    // its Unix seconds
 	bsdSeen bool
@@ -29,8 +36,15 @@ type clock struct {
 // microseconds, whether they are whole seconds only, and the stamp's length;
 // 0 where there is none.
 func (c *clock) stamp(b []byte) (us int64, coarse bool, n int) {
+	if us, ok := c.fast(b); ok {
+		return us, false, stampLen
+	}
 	if len(b) >= 19 && b[4] == '-' {
-		return c.iso3339(b)
+		us, coarse, n = c.iso3339(b)
+		if n == stampLen {
+			c.remember(b, us)
+		}
+		return us, coarse, n
 	}
 	if len(b) >= 14 && b[3] == ' ' && b[0] >= 'A' {
 		return c.traditional(b)
@@ -41,6 +55,45 @@ func (c *clock) stamp(b []byte) (us int64, coarse bool, n int) {
 		return us, coarse, n + 5
 	}
 	return 0, false, 0
+}
+
+// stampLen is the length of 2026-11-23T17:39:21.957237+00:00.
+const stampLen = 32
+
+// fast reads a stamp that differs from the last one in its fraction alone.
+func (c *clock) fast(b []byte) (us int64, ok bool) {
+	if len(b) < stampLen+1 || b[19] != '.' || b[stampLen] != ' ' || !c.fastSet ||
+		binary.LittleEndian.Uint64(b) != c.word[0] || binary.LittleEndian.Uint64(b[8:]) != c.word[1] ||
+		binary.LittleEndian.Uint64(b[11:]) != c.word[2] || binary.LittleEndian.Uint64(b[25:])>>8 != c.zone {
+		return 0, false
+	}
+	frac, ok := sixDigits(binary.LittleEndian.Uint64(b[20:]))
+	return c.fastUS + frac, ok
+}
+
+// remember keeps a stamp for fast.
+func (c *clock) remember(b []byte, us int64) {
+	if len(b) < stampLen+1 || b[19] != '.' || b[stampLen] != ' ' {
+		return
+	}
+	frac, ok := sixDigits(binary.LittleEndian.Uint64(b[20:]))
+	if !ok || b[26] != '+' && b[26] != '-' {
+		return
+	}
+	c.word = [3]uint64{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[11:])}
+	c.zone, c.fastUS, c.fastSet = binary.LittleEndian.Uint64(b[25:])>>8, us-frac, true
+}
+
+// sixDigits reads the six digits in the lower bytes of a word, eight at a time
+// (D. Lemire, "Quickly parsing eight digits").
+func sixDigits(w uint64) (int64, bool) {
+	w = w<<16 | 0x3030
+	if w&0xF0F0F0F0F0F0F0F0 != 0x3030303030303030 || (w+0x0606060606060606)&0xF0F0F0F0F0F0F0F0 != 0x3030303030303030 {
+		return 0, false
+	}
+	w = (w & 0x0F0F0F0F0F0F0F0F) * 2561 >> 8
+	w = (w & 0x00FF00FF00FF00FF) * 6553601 >> 16
+	return int64((w & 0x0000FFFF0000FFFF) * 42949672960001 >> 32), true
 }
 
 // iso3339 reads RFC 3339 section 5.6, also with a blank for the T, without a
@@ -85,19 +138,6 @@ func fraction(b []byte, i int) (us int64, end int, coarse bool) {
 		return 0, i, true
 	}
 	i++
-	if i+6 < len(b) && !digit(b[i+6]) { // six digits, as rsyslog and Postfix write them
-		n, all := int64(0), byte(0)
-		for _, c := range b[i : i+6] {
-			d := c - '0'
-			if d > 9 {
-				all = 1
-			}
-			n = n*10 + int64(d)
-		}
-		if all == 0 {
-			return n, i + 6, false
-		}
-	}
 	scale := int64(100000)
 	for ; i < len(b) && digit(b[i]); i++ {
 		us += int64(b[i]-'0') * scale
