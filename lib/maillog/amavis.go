@@ -220,21 +220,22 @@ func scanKeys(ev *Event, t []byte) {
 		} else {
 			kv, t = cutComma(t)
 		}
-		if ms, ok := bytes.CutSuffix(kv, []byte(" ms")); ok && len(ms) > 0 && digit(ms[0]) {
-			sc.MS = number(ms)
+		if n := len(kv); n > 3 && digit(kv[0]) && kv[n-1] == 's' && kv[n-2] == 'm' && kv[n-3] == ' ' {
+			sc.MS = number(kv)
 			continue
 		}
-		if i := bytes.IndexByte(kv, ':'); i > 0 && i+1 < len(kv) && kv[i+1] == ' ' {
+		i := 0
+		for i < len(kv) && kv[i] != ':' && kv[i] != '=' {
+			i++
+		}
+		switch {
+		case i == len(kv):
+		case kv[i] == ':' && i+1 < len(kv) && kv[i+1] == ' ':
 			scanKey(ev, kv[:i], kv[i+2:])
-			continue
-		}
-		if i := bytes.IndexByte(kv, '='); i > 0 {
-			switch string(kv[:i]) {
-			case "tag2", "kill":
-				sc.PerRcpt = true
-			case "helo":
-				ev.Helo = first(ev.Helo, kv[i+1:])
-			}
+		case kv[i] == '=' && (string(kv[:i]) == "tag2" || string(kv[:i]) == "kill"):
+			sc.PerRcpt = true
+		case kv[i] == '=' && string(kv[:i]) == "helo":
+			ev.Helo = first(ev.Helo, kv[i+1:])
 		}
 	}
 }

@@ -142,7 +142,8 @@ type Fields struct {
 	Program  []byte // last path element
 	Daemon   Daemon
 	PID      int64
-	Repeat   int // how often the message was said, 1 unless a repeat counter says more
+	Source   uint64 // names the combination of Host, Tag and PID while the process runs; 0: not known
+	Repeat   int    // how often the message was said, 1 unless a repeat counter says more
 	Msg      []byte
 
 	QID     []byte

@@ -3,6 +3,7 @@ package maillog
 import (
 	"bytes"
 	"encoding/binary"
+	"sync/atomic"
 	"time"
 )
 
@@ -107,7 +108,11 @@ type source struct {
 	daemon                          Daemon
 	host, tag, tagEnd, prog, in, to uint8 // Host is text[:host], Tag text[tag:tagEnd] ...
 	pid                             int64
+	id                              uint64
 }
+
+// sourceIDs numbers sources over all parsers.
+var sourceIDs atomic.Uint64
 
 // knownSource fills in a header that was read before. The text ends at the
 // first colon; where that is not the end of an ident, as in an IPv6 host name,
@@ -124,7 +129,7 @@ func (p *Parser) knownSource(b []byte, ev *Event) (msg []byte, at *source, n int
 	}
 	ev.Host, ev.Tag = b[:at.host], b[at.tag:at.tagEnd]
 	ev.Program, ev.Instance = b[at.prog:at.tagEnd], b[at.in:at.to]
-	ev.Daemon, ev.PID = at.daemon, at.pid
+	ev.Daemon, ev.PID, ev.Source = at.daemon, at.pid, at.id
 	return b[n+2:], at, n
 }
 
@@ -139,6 +144,7 @@ func (at *source) keep(b []byte, n int, msg []byte, ev *Event) {
 	at.prog, at.in = uint8(off(ev.Program)), uint8(off(ev.Instance))
 	at.to = at.in + uint8(len(ev.Instance))
 	at.daemon, at.pid = ev.Daemon, ev.PID
+	at.id = sourceIDs.Add(1)
 }
 
 // pri skips "<22>" and the version that RFC 5424 section 6.2.2 puts behind it

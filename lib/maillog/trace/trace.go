@@ -109,8 +109,12 @@ type Tracer struct {
 	amavis  bool // an Amavis has been seen: its verdicts can be expected
 	dovecot bool // a Dovecot has been seen
 
-	nodes    map[string]*node
-	recent   [256]*node
+	nodes   map[string]*node
+	recent  [256]*node
+	sources [512]struct {
+		id uint64
+		n  *node
+	}
 	legs     map[uint64]*leg // by hash of the queue id; leg.next for others with it
 	sessions map[uint64]*session
 	scans    map[uint64]*scan
@@ -171,7 +175,7 @@ func (t *Tracer) Add(ev *maillog.Event) {
 	if t.clock.step(ev.Time) {
 		t.expire()
 	}
-	n := t.node(ev.Host, ev.Instance)
+	n := t.nodeOf(ev)
 	switch ev.Daemon {
 	case maillog.Cleanup, maillog.Qmgr, maillog.Pickup, maillog.Bounce:
 		n.owner = true
@@ -211,6 +215,17 @@ type node struct {
 // maxNodes bounds the table of hosts and instances; beyond it nodes are still
 // right, but no longer shared.
 const maxNodes = 4096
+
+// nodeOf is node, with a short cut for sources that come again.
+func (t *Tracer) nodeOf(ev *maillog.Event) *node {
+	at := &t.sources[ev.Source%uint64(len(t.sources))]
+	if ev.Source != 0 && at.id == ev.Source {
+		return at.n
+	}
+	n := t.node(ev.Host, ev.Instance)
+	at.id, at.n = ev.Source, n
+	return n
+}
 
 func (t *Tracer) node(host, inst []byte) *node {
 	h := tail4(host)*31 + tail4(inst) + uint32(len(host))*7 + uint32(len(inst))
