@@ -13,7 +13,7 @@ import (
 // is compiled.match and tenant.view.
 type cond struct {
 	sql  string
-	args []any // string or int64
+	args []any // string or flat.ID
 }
 
 // arm is one way to candidates: an index, and conditions that it can answer by
@@ -49,6 +49,8 @@ func (c *compiled) plan() {
 		return a != nil && len(a.domains) > 0 && (c.tenant == nil || c.tenant.owns(a.domains[0]))
 	}
 	switch {
+	case !q.ParentID.IsZero():
+		c.arms = []arm{one("parent_id", cond{"parent_id = ?", []any{q.ParentID}})}
 	case q.QueueID != "":
 		for _, col := range []string{"qid_in", "qid_out", "remote_qid"} {
 			c.arms = append(c.arms, one(col, eq(col, q.QueueID)))

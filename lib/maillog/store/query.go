@@ -31,6 +31,8 @@ type Query struct {
 
 	Text string // words: each must occur somewhere in the row's texts
 
+	ParentID flat.ID // bounces and notices of this row's mail
+
 	Limit       int     // rows; 0 is all
 	After       flat.ID // go on behind this row: Result.Next of the page before
 	OldestFirst bool
@@ -94,9 +96,15 @@ func compile(q *Query) (*compiled, error) {
 	return c, nil
 }
 
+// maxTime is the last millisecond of the year 9999, Unix time: a day has eight
+// digits.
+const maxTime = 253402300799999
+
+// dayOfID is the day in whose table a row is.
+func dayOfID(id flat.ID) string { return flat.Day(min(id.UnixMilli(), maxTime)) }
+
 // span turns times and the cursor into bounds of ids.
 func (c *compiled) span() {
-	const maxTime = 1<<48 - 1
 	if c.q.Since > 0 {
 		c.from = flat.MakeID(min(c.q.Since, maxTime), 0, 0)
 	}
@@ -141,6 +149,7 @@ func (c *compiled) match(r *flat.Row) bool {
 		(len(q.Kinds) == 0 || oneOf(q.Kinds, r.Kind)) &&
 		(len(c.verdicts) == 0 || oneOf(c.verdicts, r.Verdict)) &&
 		(q.QueueID == "" || q.QueueID == r.QIDIn || q.QueueID == r.QIDOut || q.QueueID == r.RemoteQID) &&
+		(q.ParentID.IsZero() || q.ParentID == r.ParentID) &&
 		(q.MessageID == "" || bareID(q.MessageID) == r.MsgID) &&
 		(c.client == nil || c.client.match(r)) &&
 		(c.helo == nil || c.helo.match(r.Helo)) &&

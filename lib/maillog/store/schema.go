@@ -104,6 +104,9 @@ var indexes = []index{
 
 func indexName(day, name string) string { return dayTable(day) + "_" + name }
 
+// primaryKey is the name that SQLite gives the table itself as an index.
+func primaryKey(day string) string { return "sqlite_autoindex_" + dayTable(day) + "_1" }
+
 // createIndex is the statement that makes an index of a day.
 func createIndex(day string, x index) string {
 	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (%s) WHERE %s IS NOT NULL",

@@ -122,12 +122,12 @@ func (db *DB) page(ctx context.Context, c *compiled, want int) (*page, error) {
 
 // daysOf picks the days that the bounds touch, in the order of the search.
 func (c *compiled) daysOf(days []string) []string {
-	first := flat.Day(c.from.UnixMilli())
+	first := dayOfID(c.from)
 	lo, _ := slices.BinarySearch(days, first)
 	hi := len(days)
 	if !c.to.IsZero() {
 		var found bool
-		if hi, found = slices.BinarySearch(days, flat.Day(c.to.UnixMilli())); found {
+		if hi, found = slices.BinarySearch(days, dayOfID(c.to)); found {
 			hi++
 		}
 	}
@@ -345,23 +345,28 @@ func (c *compiled) fetch(r *reader, day string, p *page, ids iter.Seq[flat.ID]) 
 				return err
 			}
 		}
-		b := binder{s: s}
-		b.id(id)
-		b.conds(c.all)
-		more, err := s.Step()
-		if err != nil {
+		if err := c.step(r, s, id, p); err != nil || p.full() {
 			return err
 		}
-		p.seen = id
-		if more {
-			c.take(r, s, p)
-		} else {
-			p.look--
-		}
-		s.Reset()
-		if p.full() {
-			return nil
-		}
+	}
+	return nil
+}
+
+// step reads the row of an id with a statement of rowSQL.
+func (c *compiled) step(r *reader, s *lite.Stmt, id flat.ID, p *page) error {
+	defer s.Reset()
+	b := binder{s: s}
+	b.id(id)
+	b.conds(c.all)
+	more, err := s.Step()
+	if err != nil {
+		return err
+	}
+	p.seen = id
+	if more {
+		c.take(r, s, p)
+	} else {
+		p.look--
 	}
 	return nil
 }

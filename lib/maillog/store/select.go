@@ -39,10 +39,11 @@ func idsSQL(day string, a *arm, oldest bool) string {
 	return sql + fmt.Sprintf(" LIMIT %d", maxSpan+1)
 }
 
-// scanSQL selects rows of a day without an index but that of id.
+// scanSQL selects rows of a day in the order they lie in. (NOT INDEXED does not
+// keep SQLite from other indexes where the table itself is one.)
 func (c *compiled) scanSQL(day string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "SELECT %s FROM %s NOT INDEXED WHERE id >= ? AND id < ?", columnList, dayTable(day))
+	fmt.Fprintf(&b, "SELECT %s FROM %s INDEXED BY %s WHERE id >= ? AND id < ?", columnList, dayTable(day), primaryKey(day))
 	if len(c.all) > 0 {
 		b.WriteString(" AND " + join(c.all, " AND "))
 	}
@@ -78,12 +79,12 @@ func (b *binder) id(id flat.ID) {
 func (b *binder) conds(conds []cond) {
 	for _, c := range conds {
 		for _, a := range c.args {
-			b.n++
 			switch v := a.(type) {
 			case string:
+				b.n++
 				b.s.BindText(b.n, v)
-			case int64:
-				b.s.BindInt(b.n, v)
+			case flat.ID:
+				b.id(v)
 			default:
 				panic(fmt.Sprintf("store: cannot bind a %T", a))
 			}

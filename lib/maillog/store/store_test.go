@@ -147,36 +147,34 @@ func full(ms int64) *flat.Row {
 	return r
 }
 
-// same compares rows; NaN equals NaN.
-func same(a, b *flat.Row) bool {
+// value is a column's value in a comparable form.
+func value(c *flat.Column, r *flat.Row) any {
+	switch c.Type {
+	case flat.Text:
+		return *c.Str(r)
+	case flat.Float:
+		return math.Float64bits(*c.Float(r))
+	case flat.Bool:
+		return *c.Bool(r)
+	case flat.RowID:
+		return *c.ID(r)
+	}
+	return *c.Int(r)
+}
+
+// differ names the columns in which two rows differ.
+func differ(got, want *flat.Row) string {
+	var all []string
 	for i := range flat.Columns {
 		c := &flat.Columns[i]
-		switch c.Type {
-		case flat.Text:
-			if *c.Str(a) != *c.Str(b) {
-				return false
-			}
-		case flat.Int, flat.Time:
-			if *c.Int(a) != *c.Int(b) {
-				return false
-			}
-		case flat.Float:
-			x, y := *c.Float(a), *c.Float(b)
-			if x != y && !(math.IsNaN(x) && math.IsNaN(y)) {
-				return false
-			}
-		case flat.Bool:
-			if *c.Bool(a) != *c.Bool(b) {
-				return false
-			}
-		case flat.RowID:
-			if *c.ID(a) != *c.ID(b) {
-				return false
-			}
+		if g, w := value(c, got), value(c, want); g != w {
+			all = append(all, fmt.Sprintf("%s is %q, want %q", c.Name, fmt.Sprint(g), fmt.Sprint(w)))
 		}
 	}
-	return true
+	return strings.Join(all, "; ")
 }
+
+func same(a, b *flat.Row) bool { return differ(a, b) == "" }
 
 func TestRowsComeBackAsTheyWere(t *testing.T) {
 	db := openTemp(t)
@@ -197,7 +195,7 @@ func TestRowsComeBackAsTheyWere(t *testing.T) {
 		}
 		for i := range rows {
 			if !same(got[i], rows[i]) {
-				t.Errorf("row %d: got %+v\nwant %+v", i, got[i], rows[i])
+				t.Errorf("row %d: %s", i, differ(got[i], rows[i]))
 			}
 		}
 		finish(t, db)

@@ -241,7 +241,7 @@ func (w *writer) putRows(b *Batch) error {
 	last := int64(-1)
 	for _, r := range rows {
 		if n := r.ID.UnixMilli() / 86400000; n != last || d == nil {
-			if d, err = w.day(flat.Day(r.ID.UnixMilli()), true); err != nil {
+			if d, err = w.day(dayOfID(r.ID), true); err != nil {
 				return err
 			}
 			last = n
@@ -288,7 +288,8 @@ func (w *writer) day(day string, create bool) (*dayStmts, error) {
 		s   **lite.Stmt
 		sql string
 	}{
-		{&d.insert, insertRow(day)}, {&d.update, updateRow(day)},
+		{&d.insert, insertRow(day)},
+		{&d.update, updateRow(day)},
 		{&d.remove, "DELETE FROM " + dayTable(day) + " WHERE id = ?1"},
 	} {
 		s, err := w.c.Prepare(p.sql)
@@ -304,7 +305,7 @@ func (w *writer) day(day string, create bool) (*dayStmts, error) {
 
 func (w *writer) deleteRows(b *Batch) error {
 	for _, id := range b.Delete {
-		d, err := w.day(flat.Day(id.UnixMilli()), false)
+		d, err := w.day(dayOfID(id), false)
 		if err != nil {
 			return err
 		}

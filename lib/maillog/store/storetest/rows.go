@@ -47,7 +47,7 @@ func (m *Made) Domain() string {
 func (m *Made) IP() string {
 	a := m.rng.IntN(60000)
 	if a%8 == 0 {
-		return fmt.Sprintf("2001:db8:%x::%x", a>>8, a&0xff+1)
+		return fmt.Sprintf("2001:db8:%x::%x", a>>8+1, a&0xff+1)
 	}
 	return fmt.Sprintf("10.%d.%d.%d", a%97, a>>8&0xff, a&0xff)
 }
