@@ -56,6 +56,7 @@ const (
 	qScan           // scans without a leg
 	qRefused        // refused mails that wait for their verdict
 	qNote           // what Dovecot said of mails not yet handed over
+	qFront          // sessions that wait for the mail behind a before-queue filter
 	qOpen           // legs of which only client= is known
 	qWaiting        // undelivered legs without a line for a while
 	queueCount
@@ -116,12 +117,12 @@ func (t *Tracer) unqueue(it *item) {
 	}
 }
 
-// due returns the oldest item of a queue when it is older than age (us), or
-// the queue longer than limit.
-func (t *Tracer) due(which int, age int64, limit int) *item {
+// eachDue calls f for the items of a queue, oldest first, that are older than
+// age (microseconds) or more than limit. f takes each out of the queue or
+// makes it young.
+func (t *Tracer) eachDue(which int, age int64, limit int, f func(*item)) {
 	q := &t.byQueue[which]
-	if q.head != nil && (t.clock.now-q.head.at > age || limit > 0 && q.n > limit) {
-		return q.head
+	for q.head != nil && (t.clock.now-q.head.at > age || limit > 0 && q.n > limit) {
+		f(q.head)
 	}
-	return nil
 }

@@ -47,60 +47,50 @@ const quiet = 10 * 60 * 1_000_000
 
 // expire runs the timers.
 func (t *Tracer) expire() {
-	linger := t.opt.Linger.Microseconds()
-	for it := t.due(qDone, linger, t.opt.MaxLinger); it != nil; it = t.due(qDone, linger, t.opt.MaxLinger) {
-		t.lingered(it.thing.(*leg), t.clock.now-it.at > linger)
-	}
-	for it := t.due(qExpect, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qExpect, t.opt.Expect.Microseconds(), 0) {
-		t.finish(it.thing.(*leg).root())
-	}
-	for it := t.due(qOpen, linger, 0); it != nil; it = t.due(qOpen, linger, 0) {
-		t.opened(it.thing.(*leg))
-	}
-	for it := t.due(qActive, quiet, 0); it != nil; it = t.due(qActive, quiet, 0) {
+	linger, expect := t.opt.Linger.Microseconds(), t.opt.Expect.Microseconds()
+	t.eachDue(qDone, linger, t.opt.MaxLinger, func(it *item) { t.lingered(it.thing.(*leg), t.clock.now-it.at > linger) })
+	t.eachDue(qExpect, expect, 0, func(it *item) { t.finish(it.thing.(*leg).root()) })
+	t.eachDue(qOpen, linger, 0, func(it *item) { t.opened(it.thing.(*leg)) })
+	t.eachDue(qActive, quiet, 0, func(it *item) {
 		if l := it.thing.(*leg); l.allFinal() {
 			t.lingered(l, true)
 		} else {
 			t.put(it, qWaiting)
 		}
-	}
-	for it := t.due(qWaiting, t.opt.LegAge.Microseconds(), 0); it != nil; it = t.due(qWaiting, t.opt.LegAge.Microseconds(), 0) {
+	})
+	t.eachDue(qWaiting, t.opt.LegAge.Microseconds(), 0, func(it *item) {
 		t.stats.Evicted++
 		t.finish(it.thing.(*leg).root())
-	}
+	})
 	t.expireSessions()
-	for it := t.due(qScan, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qScan, t.opt.Expect.Microseconds(), 0) {
-		t.loseScan(it.thing.(*scan))
-	}
-	for it := t.due(qRefused, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qRefused, t.opt.Expect.Microseconds(), 0) {
-		f := it.thing.(*refusal)
+	t.eachDue(qScan, expect, 0, func(it *item) { t.loseScan(it.thing.(*scan)) })
+	t.eachDue(qRefused, expect, 0, func(it *item) {
+		delete(t.refused, it.thing.(*refusal).key)
 		t.unqueue(it)
-		delete(t.refused, f.key)
-	}
-	for it := t.due(qNote, t.opt.Expect.Microseconds(), 0); it != nil; it = t.due(qNote, t.opt.Expect.Microseconds(), 0) {
-		t.dropNote(it.thing.(*note))
-	}
+	})
+	t.eachDue(qNote, expect, 0, func(it *item) { t.dropNote(it.thing.(*note)) })
+	t.eachDue(qFront, expect, t.opt.MaxScans, func(it *item) { t.dropFront(it.thing.(*front)) })
 }
 
 // endedLinger is how long an ended session waits for late lines.
 const endedLinger = 10 * 1_000_000
 
 func (t *Tracer) expireSessions() {
-	for it := t.due(qEnded, endedLinger, 0); it != nil; it = t.due(qEnded, endedLinger, 0) {
+	t.eachDue(qEnded, endedLinger, 0, func(it *item) {
 		s := it.thing.(*session)
 		if s.refs <= 0 {
 			t.sessionDone(s)
-			continue
+			return
 		}
 		if t.sessions[s.key.hash()] == s {
 			delete(t.sessions, s.key.hash())
 		}
 		t.unqueue(it) // its legs keep it
-	}
-	for it := t.due(qSession, t.opt.SessionIdle.Microseconds(), 0); it != nil; it = t.due(qSession, t.opt.SessionIdle.Microseconds(), 0) {
+	})
+	t.eachDue(qSession, t.opt.SessionIdle.Microseconds(), 0, func(it *item) {
 		t.stats.Evicted++
 		t.closeSession(it.thing.(*session))
-	}
+	})
 }
 
 // opened decides about a leg of which there is only a client= line, or less:

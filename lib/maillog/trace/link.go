@@ -15,8 +15,8 @@ type waiter struct {
 	notice bool     // leg is what the awaited bounce is about
 	scan   *scan    // its mail, or (after) the mail that came of it
 	after  bool
-	note   *note    // what Dovecot said of a mail it was handed
-	front  *session // before-queue filter: the session the awaited mail came in by
+	note   *note  // what Dovecot said of a mail it was handed
+	front  *front // before-queue filter: the session the awaited mail came in by
 	us     int64
 }
 
@@ -339,7 +339,7 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 	if l == nil {
 		return false
 	}
-	s := w.front
+	s := w.front.s
 	s.frontQID, s.dirty = ref{}, true
 	for _, f := range [...]struct {
 		dst *ref
@@ -361,8 +361,17 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 	l.origIP, l.origName = ref{}, ref{}
 	l.via = viaProxy
 	l.root().fresh, l.dirty = true, true
+	t.unqueue(&w.front.item)
 	t.releaseSession(s)
 	return true
+}
+
+// dropFront gives up waiting for the mail behind a before-queue filter.
+func (t *Tracer) dropFront(f *front) {
+	t.unawait([]uint64{f.key}, func(w *waiter) bool { return w.front == f })
+	t.unqueue(&f.item)
+	f.s.frontQID, f.s.dirty = ref{}, true
+	t.releaseSession(f.s)
 }
 
 // releaseSession ends what a leg or an edge needed of a session.

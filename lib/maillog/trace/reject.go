@@ -147,10 +147,23 @@ func (t *Tracer) tooManyRejects(s *session) {
 	t.emit(r)
 }
 
+// front is a session whose mail went through a before-queue filter and is
+// known by the queue id that its next hop gave it.
+type front struct {
+	item
+	key uint64
+	s   *session
+}
+
+// awaitFront looks for the mail of s.frontQID. It needs the session until then.
 func (t *Tracer) awaitFront(s *session) {
 	qid := []byte(s.str(s.frontQID))
-	t.await(t.hash(qid), waiter{front: s, us: s.frontAt})
-	t.resolve(t.hash(qid), qid)
+	f := &front{key: t.hash(qid), s: s}
+	f.thing = f
+	s.refs++
+	t.put(&f.item, qFront)
+	t.await(f.key, waiter{front: f, us: s.frontAt})
+	t.resolve(f.key, qid)
 }
 
 // refusal is a reject row that an Amavis verdict may yet explain.
@@ -214,7 +227,6 @@ func (t *Tracer) proxy(n *node, ev *maillog.Event) {
 	}
 	s.mails++
 	if len(ev.RemoteQID) > 0 && maillog.QueueID(ev.RemoteQID) {
-		s.refs++
 		s.set(&s.frontQID, ev.RemoteQID)
 		s.frontAt = ev.Time
 		t.awaitFront(s)

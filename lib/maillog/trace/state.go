@@ -131,7 +131,6 @@ func (t *Tracer) relink() {
 	}
 	for _, s := range c.sess {
 		if s.frontQID.n > 0 {
-			s.refs++
 			t.awaitFront(s)
 		}
 		if s.refs <= 0 && s.ended {
