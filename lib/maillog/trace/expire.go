@@ -55,7 +55,7 @@ func (t *Tracer) expire() {
 		if l := it.thing.(*leg); l.allFinal() {
 			t.lingered(l, true)
 		} else {
-			t.put(it, qWaiting)
+			t.aside(it, qWaiting)
 		}
 	})
 	t.eachDue(qWaiting, t.opt.LegAge.Microseconds(), 0, func(it *item) {
@@ -125,12 +125,14 @@ func (t *Tracer) lingered(l *leg, waited bool) {
 	}
 }
 
-// park puts a leg aside that another leg of its chain will finish. It keeps
-// its age.
-func (t *Tracer) park(l *leg) {
-	at := l.at
-	t.put(&l.item, qParked)
-	l.at = at
+// park puts a leg aside that another leg of its chain will finish.
+func (t *Tracer) park(l *leg) { t.aside(&l.item, qParked) }
+
+// aside moves an item without making it young.
+func (t *Tracer) aside(it *item, which int) {
+	at := it.at
+	t.put(it, which)
+	it.at = at
 }
 
 // survey looks over a chain: when it was last touched, whether a leg of it is
