@@ -291,7 +291,10 @@ func seconds(b []byte) int64 {
 		us = us*10 + int64(b[i]-'0')
 	}
 	us *= 1e6
-	if i < len(b) && b[i] == '.' {
+	if i == len(b) {
+		return us
+	}
+	if b[i] == '.' {
 		scale := int64(100000)
 		for i++; i < len(b) && digit(b[i]); i++ {
 			us += int64(b[i]-'0') * scale
@@ -299,8 +302,7 @@ func seconds(b []byte) int64 {
 		}
 	}
 	if i+2 < len(b) && b[i] == 'e' {
-		exp := number(b[i+2:])
-		for ; exp > 0 && exp < 12 && us < 1<<50; exp-- {
+		for exp := min(number(b[i+2:]), 12); exp > 0 && us < 1<<50; exp-- {
 			if b[i+1] == '-' {
 				us /= 10
 			} else {
@@ -315,16 +317,17 @@ func seconds(b []byte) int64 {
 func delays(ev *Event, b []byte) {
 	var d [4]int64
 	for i := range d {
-		j := bytes.IndexByte(b, '/')
-		v := b
-		if j >= 0 {
-			v, b = b[:j], b[j+1:]
-		} else if i < 3 {
+		n := 0
+		for n < len(b) && b[n] != '/' {
+			n++
+		}
+		if n == len(b) && i < 3 {
 			return
 		}
-		if d[i] = seconds(v); d[i] < 0 {
+		if d[i] = seconds(b[:n]); d[i] < 0 {
 			return
 		}
+		b = b[min(n+1, len(b)):]
 	}
 	ev.Delays = d
 }

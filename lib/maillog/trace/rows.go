@@ -309,27 +309,30 @@ func (t *Tracer) fromRoot(r *flat.Row, l *leg) {
 // fillClient fills in who handed a leg in. What XFORWARD says of the client
 // of a hop that is not in the log goes before that hop's.
 func (l *leg) fillClient(r *flat.Row) {
-	get := func(dst *string, own ref, of func(*session) ref) {
-		if own.n > 0 {
-			*dst = l.str(own)
-		} else if l.sess != nil && *dst == "" {
-			*dst = l.sess.str(of(l.sess))
-		}
-	}
 	if l.origIP.n > 0 {
-		if l.origQID.n == 0 && loopback(l.str(l.origIP)) {
-			return // sendmail(1) handed it in, one hop earlier
+		if l.origQID.n > 0 || !loopback(l.str(l.origIP)) { // else sendmail(1) handed it in, one hop earlier
+			r.ClientIP, r.ClientName = l.str(l.origIP), l.str(l.origName)
 		}
-		r.ClientIP, r.ClientName = l.str(l.origIP), l.str(l.origName)
 		return
 	}
-	get(&r.ClientIP, l.clientIP, func(s *session) ref { return s.clientIP })
-	get(&r.ClientName, l.clientName, func(s *session) ref { return s.clientName })
-	get(&r.ClientPort, l.clientPort, func(s *session) ref { return s.clientPort })
-	get(&r.Helo, l.helo, func(s *session) ref { return s.helo })
-	get(&r.Proto, l.proto, func(s *session) ref { return s.proto })
-	get(&r.TLS, l.tls, func(s *session) ref { return s.tls })
-	get(&r.SASLUser, l.saslUser, func(s *session) ref { return s.saslUser })
+	r.ClientIP, r.ClientName = or(l.str(l.clientIP), r.ClientIP), or(l.str(l.clientName), r.ClientName)
+	r.ClientPort, r.Helo = or(l.str(l.clientPort), r.ClientPort), or(l.str(l.helo), r.Helo)
+	r.Proto, r.TLS = or(l.str(l.proto), r.Proto), or(l.str(l.tls), r.TLS)
+	r.SASLUser = or(l.str(l.saslUser), r.SASLUser)
+	if s := l.sess; s != nil {
+		r.ClientIP, r.ClientName = or(r.ClientIP, s.str(s.clientIP)), or(r.ClientName, s.str(s.clientName))
+		r.ClientPort, r.Helo = or(r.ClientPort, s.str(s.clientPort)), or(r.Helo, s.str(s.helo))
+		r.Proto, r.TLS = or(r.Proto, s.str(s.proto)), or(r.TLS, s.str(s.tls))
+		r.SASLUser = or(r.SASLUser, s.str(s.saslUser))
+	}
+}
+
+// or is the first of two texts that says something.
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
 }
 
 // clientBehind finds the client of a mail whose client= line is missing in
