@@ -23,7 +23,10 @@ func (p *Parser) Shape(line []byte, ev *Event) string {
 			}
 		}
 	}
-	return string(fold(out, text))
+	if out = fold(out, text); len(out) == 0 {
+		return "(empty line)"
+	}
+	return string(out)
 }
 
 // fold appends text to out up to maxShape.

@@ -287,6 +287,12 @@ func (t *Tracer) Sync() {
 			}
 		}
 	}
+	for it := t.byQueue[qScan].head; it != nil; it = it.next {
+		if sc := it.thing.(*scan); (sc.putAt == 0 || sc.dirty) && sc.whole() {
+			t.scanRows(sc, false)
+			sc.dirty = true
+		}
+	}
 	for it := t.byQueue[qEnded].head; it != nil; it = it.next {
 		if s := it.thing.(*session); s.fresh && s.refs <= 0 {
 			t.sessionRow(s)

@@ -183,6 +183,7 @@ func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
 	for _, w := range t.wait[key] {
 		if w.scan != nil && w.scan.matches(r.Sender, r.Rcpt) {
 			w.scan.fill(r, w.scan.result(r.Rcpt))
+			t.withdrawScan(w.scan)
 			t.dropScan(w.scan)
 			return
 		}

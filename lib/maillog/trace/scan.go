@@ -28,6 +28,7 @@ type scan struct {
 	results     []result
 	first, last int64
 	lines       int32
+	putAt       int64 // first, when its rows were put for want of a mail; 0 if they were not
 
 	amid, sender, clientIP, msgid ref
 	parts                         []part // of a record that Amavis cut
@@ -217,6 +218,7 @@ func (t *Tracer) place(sc *scan, x *result) {
 		key := mix(t.hash(sc.bytes(sc.amid)), 'A')
 		t.await(key, waiter{scan: sc})
 		if !x.passed && t.explain(sc) {
+			t.withdrawScan(sc)
 			t.dropScan(sc)
 			return
 		}
@@ -293,6 +295,7 @@ func (t *Tracer) attach(sc *scan, l *leg) {
 	if sc.leg != nil {
 		return
 	}
+	t.withdrawScan(sc)
 	sc.leg = l
 	l.scan = append(l.scan, sc)
 	l.dirty, sc.dirty = true, true
@@ -388,52 +391,6 @@ func (t *Tracer) forgetScan(sc *scan) {
 		return
 	}
 	t.loseScan(sc)
-}
-
-// loseScan gives rows to a scan whose mail nobody else spoke of.
-func (t *Tracer) loseScan(sc *scan) {
-	for i := range sc.results {
-		x := &sc.results[i]
-		list := sc.bytes(x.rcpts)
-		for {
-			addr, rest, ok := maillog.NextRcpt(list)
-			if !ok {
-				break
-			}
-			t.scanRow(sc, x, view(addr))
-			list = rest
-		}
-	}
-	t.dropScan(sc)
-}
-
-func (t *Tracer) scanRow(sc *scan, x *result, rcpt string) {
-	r := &t.row
-	r.Clear()
-	r.Kind, r.Outcome = flat.KindMail, flat.Unknown
-	r.ClientIP = sc.str(sc.clientIP)
-	sc.fill(r, x)
-	if o := sc.outcome(x); o != "" {
-		r.Outcome = o
-	}
-	r.TS, r.TSFinal = sc.first/1000, sc.last/1000
-	r.HostIn, r.InstanceIn, r.QIDIn = sc.node.host, sc.node.inst, sc.str(x.queueID)
-	r.Sender, r.Rcpt = sc.str(sc.sender), rcpt
-	r.SenderDomain, r.RcptDomain = flat.Domain(r.Sender), flat.Domain(rcpt)
-	r.MsgID = sc.str(sc.msgid)
-	if x.size >= 0 {
-		r.Size = x.size
-	}
-	r.Evidence = "missing: all but the scan"
-	r.Dir = t.direction(sc.node, r.ClientIP, "")
-	r.Lines = int64(sc.lines)
-	h := newIDHash()
-	h.add("scan")
-	h.add(sc.node.host)
-	h.add(sc.str(sc.amid))
-	h.add(rcpt)
-	r.ID = h.id(r.TS)
-	t.emit(r)
 }
 
 // outcome is what Amavis itself did to a mail, "" when it only passed it on

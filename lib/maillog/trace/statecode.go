@@ -115,6 +115,7 @@ func (sc *scan) code(c *coder) {
 	coded(c, &sc.first)
 	coded(c, &sc.last)
 	coded(c, &sc.lines)
+	coded(c, &sc.putAt)
 	n := c.count(len(sc.results))
 	if c.decoding {
 		sc.results = make([]result, min(n, 1<<12))
