@@ -1,0 +1,282 @@
+//go:build linux && amd64
+
+// Package faults lets rol-logpipe die, or its disk fail, at any moment, and
+// looks whether the next run completes what is missing, with nothing lost and
+// nothing double.
+//
+// ROL_FAULT_POINTS says at how many moments of each run, evenly spread; 0
+// means all of them.
+package faults
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rolmail/rolmail/tests/peer"
+)
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	peer.Clean()
+	os.Exit(status)
+}
+
+// points are the moments of count at which to strike.
+func points(t *testing.T, count, few int) []int {
+	t.Helper()
+	if s := os.Getenv("ROL_FAULT_POINTS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			t.Fatalf("ROL_FAULT_POINTS=%q is no number", s)
+		}
+		few = n
+	}
+	if few == 0 || few > count {
+		few = count
+	}
+	var all []int
+	for i := range few {
+		all = append(all, 1+i*count/few)
+	}
+	return all
+}
+
+// scene is a database that has read the first part of a log, and is to read
+// the second.
+type scene struct {
+	logpipe, first, second string
+	before                 string // directory with the database
+	want                   string // all rows after an undisturbed run over the second part
+}
+
+func lab(t *testing.T) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(peer.Root(t), "tests", "lab", "testdata", "lab-a.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// newScene cuts a log at a line end near the fraction, which may be 0.
+func newScene(t *testing.T, log []byte, n, of int) *scene {
+	t.Helper()
+	dir := t.TempDir()
+	s := &scene{
+		logpipe: peer.Program(t, "rol-logpipe"),
+		first:   filepath.Join(dir, "first.log"), second: filepath.Join(dir, "second.log"),
+		before: filepath.Join(dir, "before"),
+	}
+	at := 0
+	if n > 0 {
+		at = len(log) * n / of
+		at += bytes.IndexByte(log[at:], '\n') + 1
+	}
+	write(t, s.first, log[:at])
+	write(t, s.second, log[at:])
+	if err := os.Mkdir(s.before, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if n > 0 {
+		s.read(t, s.before, s.first)
+	}
+	after := s.copy(t)
+	s.read(t, after, s.second)
+	s.want = dump(t, after)
+	return s
+}
+
+func write(t *testing.T, name string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copy makes a fresh copy of the database as it was before.
+func (s *scene) copy(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(s.before)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func db(dir string) string { return "sqlite:" + filepath.Join(dir, "maillog.db") }
+
+// read is an undisturbed run.
+func (s *scene) read(t *testing.T, dir, log string) {
+	t.Helper()
+	c := exec.Command(s.logpipe, "--db", db(dir), log)
+	c.Env = append(os.Environ(), "TZ=UTC")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", c, err, out)
+	}
+}
+
+// dump is all rows of a database, as rol-maillog prints them, sorted.
+func dump(t *testing.T, dir string) string {
+	t.Helper()
+	c := exec.Command(peer.Program(t, "rol-maillog"), "search", "--db", db(dir), "--format", "json", "--limit", "0")
+	var errs bytes.Buffer
+	c.Stderr = &errs
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", c, err, errs.Bytes())
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// complete runs once more and compares.
+func (s *scene) complete(t *testing.T, dir string, o outcome) {
+	t.Helper()
+	s.read(t, dir, s.second)
+	if got := dump(t, dir); got != s.want {
+		t.Errorf("%v\nthen: %s", o, difference(got, s.want))
+	}
+}
+
+func difference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	lost, more := "", ""
+	for _, l := range w {
+		if !slices.Contains(g, l) {
+			lost = l
+		}
+	}
+	for _, l := range g {
+		if !slices.Contains(w, l) {
+			more = l
+		}
+	}
+	return fmt.Sprintf("%d rows, want %d\n- %.800s\n+ %.800s", len(g), len(w), lost, more)
+}
+
+// moments are a new database, one that goes on with open mails, and a last
+// part in which most are done.
+var moments = []struct{ n, of int }{{0, 3}, {1, 3}, {4, 5}}
+
+// sweep runs the second part with a fault at each point.
+func sweep(t *testing.T, few int, f fault, judge func(t *testing.T, s *scene, dir string, o outcome)) {
+	log := lab(t)
+	for _, m := range moments {
+		t.Run(fmt.Sprintf("after %d of %d", m.n, m.of), func(t *testing.T) {
+			s := newScene(t, log, m.n, m.of)
+			counting := f
+			counting.at = 0
+			clean := counting.run(t, s.logpipe, "--db", db(s.copy(t)), s.second)
+			if clean.status != 0 || clean.count < 5 {
+				t.Fatalf("undisturbed: %v", clean)
+			}
+			hit := 0
+			at := points(t, clean.count, few)
+			for _, n := range at {
+				dir := s.copy(t)
+				f.at = n
+				o := f.run(t, s.logpipe, "--db", db(dir), s.second)
+				if o.hit != "" {
+					hit++
+					judge(t, s, dir, o)
+				}
+				s.complete(t, dir, o)
+				_ = os.RemoveAll(dir)
+				if t.Failed() {
+					t.Fatalf("fault at call %d of %d", n, clean.count)
+				}
+			}
+			if hit < len(at)*3/4 { // the number of calls varies a little
+				t.Errorf("only %d of %d faults struck", hit, len(at))
+			}
+			t.Logf("%d faults in %d calls", hit, clean.count)
+		})
+	}
+}
+
+func TestKilledAtAnyMoment(t *testing.T) {
+	sweep(t, 12, fault{calls: changing}, func(t *testing.T, _ *scene, _ string, o outcome) {
+		if o.status != 128+int(syscall.SIGKILL) {
+			t.Errorf("not killed: %v", o)
+		}
+	})
+}
+
+// ioError judges a run whose disk has failed: it says so in one line, or it
+// has not mattered and all rows are there. What is in the write-ahead log need
+// not be copied home.
+func ioError(t *testing.T, s *scene, dir string, o outcome) {
+	if o.status == 0 {
+		if got := dump(t, dir); got != s.want {
+			t.Errorf("%v\nyet: %s", o, difference(got, s.want))
+		}
+		return
+	}
+	if o.status != 74 && o.status != 73 || strings.Count(o.output, "\n") != 1 || !strings.HasPrefix(o.output, "rol-logpipe: ") {
+		t.Errorf("want one line and status 74: %v", o)
+	}
+}
+
+func TestDiskFullAtAnyMoment(t *testing.T) {
+	sweep(t, 10, fault{calls: filling, errno: syscall.ENOSPC, stay: true}, ioError)
+}
+
+func TestDiskFailsToSync(t *testing.T) {
+	sweep(t, 10, fault{calls: syncing, errno: syscall.EIO}, ioError)
+}
+
+// Several transactions in a run, killed by the clock.
+func TestKilledInALongRun(t *testing.T) {
+	var log []byte
+	for i := range 12 {
+		log = append(log, bytes.ReplaceAll(lab(t), []byte(" vm "), fmt.Appendf(nil, " vm%d ", i))...)
+	}
+	s := newScene(t, log, 0, 1)
+	begun := time.Now()
+	s.read(t, s.copy(t), s.second)
+	took := time.Since(begun)
+	for _, n := range points(t, 12, 6) {
+		dir := s.copy(t)
+		c := exec.Command(s.logpipe, "--db", db(dir), s.second)
+		c.Env = append(os.Environ(), "TZ=UTC")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill := time.AfterFunc(took*time.Duration(n)/13, func() { _ = c.Process.Kill() })
+		err := c.Wait()
+		kill.Stop()
+		s.complete(t, dir, outcome{output: fmt.Sprintf("after %d thirteenths of %v: %v", n, took, err)})
+	}
+}
+
+// A file system that is really full.
+func TestDiskFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	s := newScene(t, lab(t), 0, 1)
+	small := t.TempDir()
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=192k"); err != nil {
+		t.Skipf("no tmpfs can be mounted here: %v", err)
+	}
+	defer func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) }()
+	c := exec.Command(s.logpipe, "--db", db(small), s.second)
+	out, err := c.CombinedOutput()
+	if c.ProcessState.ExitCode() != 74 || bytes.Count(out, []byte("\n")) != 1 || !bytes.Contains(out, []byte("full")) {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := syscall.Mount("", small, "", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	s.complete(t, small, outcome{output: string(out)})
+}
