@@ -18,11 +18,11 @@ _rol_maillog() {
         --outcome) words='sent deferred bounced expired rejected discarded quarantined held aborted unknown' ;;
         --since | --until) words='today yesterday' ;;
         --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        --db | --domain | --sender | --rcpt | --client | --helo | --queue-id | --message-id | --verdict | --text | --limit | --after)
+        --db | --domain | --sender | --rcpt | --client | --helo | --queue-id | --message-id | --verdict | --text | --limit | --cursor)
             return ;;
         *)
             case $command:$cur in
-                search:-*) words="--db $filter --limit --after --format $global" ;;
+                search:-*) words="--db $filter --limit --cursor --format $global" ;;
                 show:-*) words="--db --domain --format $global" ;;
                 follow:-*) words="--db $filter --format $global" ;;
                 :-*) words=$global ;;

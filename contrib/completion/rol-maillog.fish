@@ -25,7 +25,7 @@ complete -c rol-maillog -n $filter -l kind -x -a 'mail reject abort' -d 'kind of
 complete -c rol-maillog -n $filter -l verdict -x -d 'verdict of Amavis'
 complete -c rol-maillog -n $filter -l text -x -d 'words in subject or reason'
 complete -c rol-maillog -n $search -l limit -x -d 'how many rows'
-complete -c rol-maillog -n $search -l after -x -d 'go on after a cursor'
+complete -c rol-maillog -n $search -l cursor -x -d 'go on after a cursor'
 
 complete -c rol-maillog -l config -r -F -d 'read settings from a file'
 complete -c rol-maillog -s v -l verbose -d 'say more'
