@@ -12,6 +12,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rolmail/rolmail/lib/maillog/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +36,9 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": status, "bytes": writeBytes, "gzip": pack(zip), "zstd": pack(zst), "head": head,
+			"newer": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(storetest.Newer(ts.MkAbs(args[0])))
+			},
 		},
 	})
 }
