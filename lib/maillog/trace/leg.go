@@ -39,11 +39,10 @@ type leg struct {
 	queuedAt    int64 // last time the queue manager took it up
 	lines       int32
 
-	flags    flags
-	via      evidence // how it was joined to from
-	size     int64
-	nrcpt    int64
-	counters maillog.Counters // of its session
+	flags flags
+	via   evidence // how it was joined to from
+	size  int64
+	nrcpt int64
 
 	qid, sender, msgid, subject      ref
 	clientName, clientIP, clientPort ref
