@@ -16,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/rolmail/rolmail/lib/sysexits"
@@ -45,7 +46,10 @@ type Source struct {
 	pack string   // "gzip", "zstd" or ""
 
 	r        io.Reader // decompressed
-	closer   []func()
+	parked   bool      // r is still to be made
+	origin   int64     // where in the file the compressed data begins
+	decoded  int64     // bytes of it that had been read when it was parked
+	closer   func()
 	buf      []byte
 	pos, end int  // buf[pos:end] is not yet given out
 	eof      bool // r has no more
@@ -79,7 +83,7 @@ func Open(name string, stdin io.Reader) (*Source, error) {
 	if err != nil {
 		return nil, openError(name, err)
 	}
-	s := &Source{name: name, raw: &countingReader{r: f}, base: -1, closer: []func(){func() { f.Close() }}}
+	s := &Source{name: name, raw: &countingReader{r: f}, base: -1, closer: func() { f.Close() }}
 	if err = s.stat(f); err == nil {
 		err = s.begin()
 	}
@@ -118,7 +122,7 @@ func (s *Source) stat(f *os.File) error {
 	if err != nil {
 		return nil
 	}
-	s.file, s.base, s.size = f, at, max(fi.Size()-at, 0)
+	s.file, s.base, s.origin, s.size = f, at, at, max(fi.Size()-at, 0)
 	return nil
 }
 
@@ -133,7 +137,7 @@ func (s *Source) begin() error {
 		return err
 	}
 	if s.pack == "" {
-		s.end, s.r = n, s.raw
+		s.end = n
 	} else {
 		s.base = -1
 	}
@@ -145,6 +149,7 @@ func (s *Source) begin() error {
 	}
 	s.head = bytes.Clone(s.buf[s.pos:min(s.end, s.pos+HeadLen)])
 	s.sums = map[int][32]byte{}
+	s.park()
 	return nil
 }
 
@@ -243,8 +248,8 @@ func (s *Source) trim(line []byte) []byte {
 // holds more than that and no newline. The rest is read over behind them, so
 // that the position is that of the next line.
 func (s *Source) long() ([]byte, error) {
-	if len(s.buf) < 4*MaxLine {
-		s.resize(4 * MaxLine)
+	if len(s.buf) < maxBuffer {
+		s.grow()
 	}
 	s.compact()
 	s.off += int64(s.end)
@@ -276,7 +281,7 @@ func (s *Source) fill() bool {
 		s.pos, s.end = 0, 0
 	case s.end < len(s.buf):
 	case s.pos == 0 || s.off > 0 && len(s.buf) < maxBuffer:
-		s.resize(min(2*len(s.buf), maxBuffer))
+		s.grow()
 	default:
 		s.compact()
 	}
@@ -287,11 +292,16 @@ func (s *Source) fill() bool {
 
 // read reads once to buf[at:]. It returns false at the end and on failure.
 func (s *Source) read(at int) (int, bool) {
+	if s.parked {
+		s.err = s.unpark()
+	}
 	for tries := 0; !s.eof && s.err == nil; tries++ {
 		n, err := s.r.Read(s.buf[at:])
+		s.decoded += int64(n)
 		switch {
 		case err == io.EOF:
 			s.eof = true
+			s.release()
 		case err != nil:
 			s.err = err
 		case n == 0 && tries > 100:
@@ -304,10 +314,17 @@ func (s *Source) read(at int) (int, bool) {
 	return 0, false
 }
 
-func (s *Source) resize(n int) {
-	b := make([]byte, n)
-	s.end = copy(b, s.buf[s.pos:s.end])
-	s.pos, s.buf = 0, b
+// idleBuffers are buffers of maxBuffer bytes that no source uses now.
+var idleBuffers sync.Pool
+
+// grow gives a source that is being read its big buffer.
+func (s *Source) grow() {
+	b, _ := idleBuffers.Get().(*[maxBuffer]byte)
+	if b == nil {
+		b = new([maxBuffer]byte)
+	}
+	s.end = copy(b[:], s.buf[s.pos:s.end])
+	s.pos, s.buf = 0, b[:]
 }
 
 func (s *Source) compact() {
@@ -332,13 +349,18 @@ func (s *Source) readError(err error) error {
 		s.name, s.pack, what, s.lines, err)
 }
 
-// Close releases the file and the buffers. What is known of the source stays.
+// Close releases the file and the buffers, and with them the last line. What
+// is known of the source stays.
 func (s *Source) Close() {
-	for _, f := range s.closer {
-		f()
+	s.release()
+	if s.closer != nil {
+		s.closer()
+		s.closer = nil
 	}
-	s.closer = nil
-	s.buf, s.pos, s.end, s.eof = nil, 0, 0, true
+	if len(s.buf) == maxBuffer {
+		idleBuffers.Put((*[maxBuffer]byte)(s.buf))
+	}
+	s.buf, s.pos, s.end, s.eof, s.parked = nil, 0, 0, true, false
 }
 
 // Name is the name of the file.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -21,33 +22,82 @@ const maxWindow = 128 << 20
 
 // unpack finds out by its first bytes whether the input is compressed, and how.
 func (s *Source) unpack(magic []byte) error {
-	raw := io.MultiReader(bytes.NewReader(bytes.Clone(magic)), s.raw)
 	switch {
 	case bytes.HasPrefix(magic, []byte("\x1f\x8b")): // RFC 1952
 		s.pack = "gzip"
-		g, err := newGzip(raw)
-		if err != nil {
-			return s.readError(err)
-		}
-		s.r = g
 	case bytes.HasPrefix(magic, []byte("\x28\xb5\x2f\xfd")), // RFC 8878, section 3.1.1
 		len(magic) > 4 && magic[0]&0xf0 == 0x50 && bytes.HasPrefix(magic[1:], []byte("\x2a\x4d\x18")):
 		s.pack = "zstd"
-		z, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return s.readError(err)
-		}
-		s.r, s.closer = z, append(s.closer, z.Close)
 	default:
+		s.r = s.raw
 		for _, t := range foreignPackers {
 			if bytes.HasPrefix(magic, []byte(t.magic)) {
 				return sysexits.Errorf(sysexits.Data, "%s: is %s data; unpack it on the way: %s %s | rol-logpipe -",
 					s.name, t.name, t.tool, s.name)
 			}
 		}
+		return nil
+	}
+	if err := s.decompress(io.MultiReader(bytes.NewReader(bytes.Clone(magic)), s.raw)); err != nil {
+		return s.readError(err)
 	}
 	return nil
+}
+
+// idleZstd are decompressors that no source uses now. They are big.
+var idleZstd sync.Pool
+
+// decompress begins to read the compressed data of in.
+func (s *Source) decompress(in io.Reader) (err error) {
+	if s.pack == "gzip" {
+		s.r, err = newGzip(in)
+		return err
+	}
+	z, _ := idleZstd.Get().(*zstd.Decoder)
+	if z == nil {
+		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return err
+		}
+	}
+	s.r = z
+	return z.Reset(in)
+}
+
+// release gives a decompressor back.
+func (s *Source) release() {
+	if z, ok := s.r.(*zstd.Decoder); ok && z.Reset(nil) == nil {
+		idleZstd.Put(z)
+	}
+	if s.pack != "" {
+		s.r = nil
+	}
+}
+
+// park gives the decompressor back until the source's turn comes, if its file
+// can be read again: of many files merged by time most wait, and each would
+// hold megabytes.
+func (s *Source) park() {
+	if s.pack == "" || s.file == nil || s.eof || s.err != nil {
+		return
+	}
+	s.release()
+	s.parked = true
+}
+
+// unpark goes on behind what is in the buffer. Nothing has been given out yet.
+func (s *Source) unpark() error {
+	s.parked = false
+	if _, err := s.file.Seek(s.origin, io.SeekStart); err != nil {
+		return err
+	}
+	s.raw.n.Store(0)
+	if err := s.decompress(s.raw); err != nil {
+		return err
+	}
+	_, err := io.CopyN(io.Discard, s.r, s.decoded)
+	return cutOff(err)
 }
 
 var foreignPackers = []struct{ magic, name, tool string }{
