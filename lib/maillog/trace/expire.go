@@ -140,14 +140,17 @@ func (t *Tracer) aside(it *item, which int) {
 func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
 	young = l.at
 	open = l.q == &t.byQueue[qActive] && !l.allFinal() || l.q == &t.byQueue[qWaiting]
-	expects = l.origQID.n > 0 && l.from == nil && !l.has(isRefused)
+	expects = (l.origQID.n > 0 || l.origIP.n > 0) && l.from == nil && l.via != viaProxy && !l.has(isRefused)
 	for i := range l.rcpts {
 		p := &l.rcpts[i]
 		if p.status != maillog.StatusSent {
 			continue
 		}
 		filter := p.fromMTA || t.filter(l.str(p.relay))
-		if filter && !l.continued(p) || t.amavis && !l.scanned() && (p.fromMTA || p.amid.n > 0) {
+		switch {
+		case filter && !l.continued(p), t.amavis && p.fromMTA && !l.scanned():
+			expects = true
+		case p.amid.n > 0 && !l.scanned(): // the filter kept it; its own line says what it did
 			expects = true
 		}
 	}
