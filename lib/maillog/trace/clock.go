@@ -52,6 +52,7 @@ const (
 	qActive         // legs under way
 	qDone           // legs that are done, held for late lines
 	qExpect         // done legs that wait for the other end of an edge
+	qMaybe          // done legs whose scan may come in a log yet to be read
 	qParked         // done legs whose chain is not
 	qScan           // scans without a leg
 	qRefused        // refused mails that wait for their verdict

@@ -50,6 +50,7 @@ func (t *Tracer) expire() {
 	linger, expect := t.opt.Linger.Microseconds(), t.opt.Expect.Microseconds()
 	t.eachDue(qDone, linger, t.opt.MaxLinger, func(it *item) { t.lingered(it.thing.(*leg), t.clock.now-it.at > linger) })
 	t.eachDue(qExpect, expect, 0, func(it *item) { t.finish(it.thing.(*leg).root()) })
+	t.eachDue(qMaybe, expect, t.opt.MaxLinger, func(it *item) { t.finish(it.thing.(*leg).root()) })
 	t.eachDue(qOpen, linger, 0, func(it *item) { t.opened(it.thing.(*leg)) })
 	t.eachDue(qActive, quiet, 0, func(it *item) {
 		if l := it.thing.(*leg); l.allFinal() {
@@ -112,7 +113,7 @@ func (t *Tracer) opened(l *leg) {
 // still to come. Complete chains may be finished early, to make room.
 func (t *Tracer) lingered(l *leg, waited bool) {
 	root := l.root()
-	young, open, expects := t.survey(root, 0)
+	young, open, expects, maybe := t.survey(root, 0)
 	switch {
 	case open:
 		t.park(l)
@@ -120,6 +121,8 @@ func (t *Tracer) lingered(l *leg, waited bool) {
 		t.park(l) // the youngest will finish it
 	case expects && t.clock.now-young <= t.opt.Expect.Microseconds():
 		t.put(&l.item, qExpect)
+	case maybe && waited && l.q != &t.byQueue[qMaybe] && t.clock.now-young <= t.opt.Expect.Microseconds():
+		t.put(&l.item, qMaybe)
 	default:
 		t.finish(root)
 	}
@@ -136,8 +139,10 @@ func (t *Tracer) aside(it *item, which int) {
 }
 
 // survey looks over a chain: when it was last touched, whether a leg of it is
-// still under way, and whether an edge lacks its other end.
-func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
+// still under way, and whether an edge lacks its other end. maybe is for the
+// scan of a mail that a filter passed on, while no Amavis has been seen at
+// all: its log may come later, or is not read.
+func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects, maybe bool) {
 	young = l.at
 	open = l.q == &t.byQueue[qActive] && !l.allFinal() || l.q == &t.byQueue[qWaiting]
 	expects = (l.origQID.n > 0 || l.origIP.n > 0) && l.from == nil && l.via != viaProxy && !l.has(isRefused)
@@ -150,18 +155,20 @@ func (t *Tracer) survey(l *leg, depth int) (young int64, open, expects bool) {
 		switch {
 		case filter && !l.continued(p), t.amavis && p.fromMTA && !l.scanned():
 			expects = true
+		case p.fromMTA && !l.scanned():
+			maybe = true
 		case p.amid.n > 0 && !l.scanned(): // the filter kept it; its own line says what it did
 			expects = true
 		}
 	}
 	if depth >= maxChain {
-		return young, open, expects
+		return young, open, expects, maybe
 	}
 	for _, c := range l.to {
-		y, o, e := t.survey(c, depth+1)
-		young, open, expects = max(young, y), open || o, expects || e
+		y, o, e, m := t.survey(c, depth+1)
+		young, open, expects, maybe = max(young, y), open || o, expects || e, maybe || m
 	}
-	return young, open, expects
+	return young, open, expects, maybe
 }
 
 // scanned reports whether there is a scan of the leg's mail. One that names
@@ -262,7 +269,7 @@ func (t *Tracer) unlink(l *leg) {
 
 // evictLeg makes room for one more. What it held becomes an incomplete row.
 func (t *Tracer) evictLeg(keep *leg) bool {
-	for _, q := range [...]int{qDone, qExpect, qWaiting, qOpen, qActive, qParked} {
+	for _, q := range [...]int{qMaybe, qDone, qExpect, qWaiting, qOpen, qActive, qParked} {
 		it := t.byQueue[q].head
 		for it != nil && it.thing.(*leg).root() == keep.root() {
 			it = it.next
@@ -282,7 +289,7 @@ func (t *Tracer) Sync() {
 	if t.pending != nil {
 		t.relink()
 	}
-	for _, q := range [...]int{qOpen, qActive, qWaiting, qDone, qExpect, qParked} {
+	for _, q := range [...]int{qOpen, qActive, qWaiting, qDone, qExpect, qMaybe, qParked} {
 		for it := t.byQueue[q].head; it != nil; it = it.next {
 			if l := it.thing.(*leg); l.from == nil && l.fresh {
 				t.rows(l, false)
