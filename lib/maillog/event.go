@@ -207,7 +207,9 @@ func (ev *Event) reset() {
 	if ev.scanSet {
 		ev.Scan, ev.scanSet = Scan{}, false
 	}
-	ev.Fields = Fields{Repeat: 1, Size: -1, NRcpt: -1, Delay: -1, Delays: [4]int64{-1, -1, -1, -1}}
+	ev.Fields = Fields{} // by itself: a literal would be made elsewhere and copied
+	ev.Repeat, ev.Size, ev.NRcpt, ev.Delay = 1, -1, -1, -1
+	ev.Delays = [4]int64{-1, -1, -1, -1}
 }
 
 // NextRcpt takes the first address off an Amavis recipient list.

@@ -154,9 +154,17 @@ var blank = Row{
 
 // Domain returns what follows the last @ of an address, in lower case, or "".
 func Domain(addr string) string {
-	i := strings.LastIndexByte(addr, '@')
-	if i < 0 {
-		return ""
+	plain := true // ASCII without capitals: nothing to lower
+	for i := len(addr) - 1; i >= 0; i-- {
+		switch c := addr[i]; {
+		case c == '@':
+			if plain {
+				return addr[i+1:]
+			}
+			return strings.ToLower(addr[i+1:])
+		case c >= 0x80 || c-'A' < 26:
+			plain = false
+		}
 	}
-	return strings.ToLower(addr[i+1:])
+	return ""
 }

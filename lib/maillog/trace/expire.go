@@ -262,8 +262,9 @@ func (t *Tracer) unlink(l *leg) {
 		return
 	}
 	a, rc, to, sc, w, n, ids := l.arena, l.rcpts[:0], l.to[:0], l.scan[:0], l.waits[:0], l.notices[:0], l.ids[:0]
+	seen := prints{last: l.prints.last[:0]}
 	a.reset()
-	*l = leg{arena: a, rcpts: rc, to: to, scan: sc, waits: w, notices: n, ids: ids}
+	*l = leg{arena: a, rcpts: rc, to: to, scan: sc, waits: w, notices: n, ids: ids, prints: seen}
 	t.freeLegs = append(t.freeLegs, l)
 }
 

@@ -2,7 +2,9 @@ package trace
 
 import (
 	"math/bits"
+	"strings"
 
+	"github.com/rolmail/rolmail/lib/maillog"
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
 
@@ -84,4 +86,53 @@ func (ts *tombs) get(key uint64) *tomb {
 		}
 	}
 	return nil
+}
+
+// prints remembers lines by their fingerprints, so that one that comes again,
+// by a syslog daemon that sends twice or a log read twice, is not counted
+// twice. The oldest of maxPrints is forgotten.
+type prints struct {
+	last []uint32
+	at   uint8
+}
+
+const maxPrints = 64
+
+// again reports whether a fingerprint has been seen, and keeps it.
+func (p *prints) again(h uint32) bool {
+	for _, x := range p.last {
+		if x == h {
+			return true
+		}
+	}
+	if len(p.last) < maxPrints {
+		p.last = append(p.last, h)
+		return false
+	}
+	p.last[p.at%maxPrints] = h
+	p.at++
+	return false
+}
+
+// print is the fingerprint of a line: when, by whom, of what kind and length,
+// and for whom.
+func (t *Tracer) print(ev *maillog.Event) uint32 {
+	h := mix(uint64(ev.Time), uint64(ev.PID)<<8|uint64(ev.Kind))
+	h = mix(h, uint64(len(ev.Msg))<<32|uint64(tail4(ev.Msg)))
+	if len(ev.Rcpt) > 0 {
+		h = mix(h, t.stable(ev.Rcpt))
+	}
+	return uint32(h >> 32)
+}
+
+// stable hashes the same way in every process.
+func (t *Tracer) stable(b []byte) uint64 {
+	h := newIDHash()
+	h.add(view(b))
+	return h.a
+}
+
+// sameFold is strings.EqualFold for texts that are mostly the same.
+func sameFold(a, b string) bool {
+	return a == b || strings.EqualFold(a, b)
 }

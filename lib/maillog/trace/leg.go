@@ -38,6 +38,7 @@ type leg struct {
 	heldAt      int64
 	queuedAt    int64 // last time the queue manager took it up
 	lines       int32
+	prints      prints
 
 	flags flags
 	via   evidence // how it was joined to from
@@ -324,7 +325,9 @@ func (t *Tracer) newLeg(h uint64, n *node, ev *maillog.Event) *leg {
 // touch notes that a line belongs to the leg.
 func (l *leg) touch(t *Tracer, ev *maillog.Event) {
 	l.first, l.last = min(l.first, ev.Time), max(l.last, ev.Time)
-	l.lines++
+	if !l.prints.again(t.print(ev)) {
+		l.lines++
+	}
 	l.dirty = true
 	l.root().fresh = true
 	if l.dead > maxDead {

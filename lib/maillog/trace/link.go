@@ -1,8 +1,6 @@
 package trace
 
 import (
-	"strings"
-
 	"github.com/rolmail/rolmail/lib/maillog"
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
@@ -146,7 +144,7 @@ func (l *leg) mayFollow(p *leg) bool {
 	if l.msgid.n > 0 && p.msgid.n > 0 && l.str(l.msgid) != p.str(p.msgid) {
 		return false
 	}
-	if l.short() && l.sender.n > 0 && p.sender.n > 0 && !strings.EqualFold(l.str(l.sender), p.str(p.sender)) {
+	if l.short() && l.sender.n > 0 && p.sender.n > 0 && !sameFold(l.str(l.sender), p.str(p.sender)) {
 		return false
 	}
 	return l.from == nil || l.from == p
@@ -163,11 +161,11 @@ func (l *leg) affirms(p *leg) bool {
 		return l.str(l.msgid) == p.str(p.msgid)
 	}
 	if l.has(hasQueued) && p.has(hasQueued) {
-		return strings.EqualFold(l.str(l.sender), p.str(p.sender))
+		return sameFold(l.str(l.sender), p.str(p.sender))
 	}
 	for i := range l.rcpts {
 		for j := range p.rcpts {
-			if strings.EqualFold(l.str(l.rcpts[i].addr), p.str(p.rcpts[j].addr)) {
+			if sameFold(l.str(l.rcpts[i].addr), p.str(p.rcpts[j].addr)) {
 				return true
 			}
 		}

@@ -103,7 +103,7 @@ func (t *Tracer) into(path []hop, c *leg, final bool) int {
 	var taken *rcpt
 	for i := range c.rcpts {
 		q := &c.rcpts[i]
-		if !strings.EqualFold(c.str(q.addr), h.l.str(h.p.addr)) && !strings.EqualFold(c.str(q.origTo), h.l.str(h.p.addr)) {
+		if !sameFold(c.str(q.addr), h.l.str(h.p.addr)) && !sameFold(c.str(q.origTo), h.l.str(h.p.addr)) {
 			continue
 		}
 		if q.child != nil {
@@ -181,10 +181,10 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 		}
 	}
 	for i := len(path) - 1; i >= 0; i-- { // what it was called before
-		if p := path[i].p; p != nil && !strings.EqualFold(path[i].l.str(p.addr), r.Rcpt) {
+		if p := path[i].p; p != nil && !sameFold(path[i].l.str(p.addr), r.Rcpt) {
 			r.OrigTo = path[i].l.str(p.addr)
 		}
-		if p := path[i].p; p != nil && p.origTo.n > 0 && !strings.EqualFold(path[i].l.str(p.origTo), r.Rcpt) {
+		if p := path[i].p; p != nil && p.origTo.n > 0 && !sameFold(path[i].l.str(p.origTo), r.Rcpt) {
 			r.OrigTo = path[i].l.str(p.origTo)
 		}
 	}

@@ -28,6 +28,7 @@ type scan struct {
 	results     []result
 	first, last int64
 	lines       int32
+	prints      prints
 	putAt       int64 // first, when its rows were put for want of a mail; 0 if they were not
 
 	amid, sender, clientIP, msgid ref
@@ -98,7 +99,9 @@ func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 		}
 	}
 	sc.first, sc.last = min(sc.first, ev.Time), max(sc.last, ev.Time)
-	sc.lines++
+	if !sc.prints.again(t.print(ev)) {
+		sc.lines++
+	}
 	sc.dirty = true
 	if sc.leg != nil {
 		sc.leg.root().fresh = true
@@ -269,7 +272,7 @@ func (sc *scan) agrees(l *leg) bool {
 	if l.msgid.n > 0 && sc.msgid.n > 0 && l.str(l.msgid) != sc.str(sc.msgid) {
 		return false
 	}
-	if l.sender.n > 0 && sc.sender.n > 0 && !strings.EqualFold(l.str(l.sender), sc.str(sc.sender)) {
+	if l.sender.n > 0 && sc.sender.n > 0 && !sameFold(l.str(l.sender), sc.str(sc.sender)) {
 		return false
 	}
 	return true
@@ -319,7 +322,7 @@ func (t *Tracer) nextOfScan(sc *scan, x *result) {
 
 // matches reports whether a scan is of a mail between two addresses.
 func (sc *scan) matches(sender, rcpt string) bool {
-	return strings.EqualFold(sc.str(sc.sender), sender) && sc.result(rcpt) != nil
+	return sameFold(sc.str(sc.sender), sender) && sc.result(rcpt) != nil
 }
 
 // result returns what was decided for a recipient.
@@ -332,7 +335,7 @@ func (sc *scan) result(rcpt string) *result {
 			if !ok {
 				break
 			}
-			if strings.EqualFold(view(addr), rcpt) {
+			if sameFold(view(addr), rcpt) {
 				return x
 			}
 			list = rest
@@ -379,7 +382,7 @@ func (t *Tracer) dropScan(sc *scan) {
 	if len(t.freeScan) < 1024 {
 		a, x, w, p := sc.arena, sc.results[:0], sc.waits[:0], sc.parts[:0]
 		a.reset()
-		*sc = scan{arena: a, results: x, waits: w, parts: p}
+		*sc = scan{arena: a, results: x, waits: w, parts: p, prints: prints{last: sc.prints.last[:0]}}
 		t.freeScan = append(t.freeScan, sc)
 	}
 }

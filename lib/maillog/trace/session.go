@@ -34,6 +34,7 @@ type session struct {
 
 	first, last int64 // log time of its lines, microseconds
 	lines       int32
+	prints      prints
 	rejects     int32 // recipients refused
 	mails       int32 // queue ids given
 	refs        int32 // legs that need it
@@ -103,7 +104,9 @@ func (t *Tracer) evictSession() {
 
 func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
 	s.first, s.last = min(s.first, ev.Time), max(s.last, ev.Time)
-	s.lines++
+	if !s.prints.again(t.print(ev)) {
+		s.lines++
+	}
 	s.dirty, s.fresh = true, true
 	if s.open != nil && s.open.unqueued() {
 		s.open.root().fresh = true
@@ -315,7 +318,7 @@ func (t *Tracer) sessionDone(s *session) {
 	if len(t.freeSess) < 1024 {
 		a := s.arena
 		a.reset()
-		*s = session{arena: a}
+		*s = session{arena: a, prints: prints{last: s.prints.last[:0]}}
 		t.freeSess = append(t.freeSess, s)
 	}
 }

@@ -157,9 +157,9 @@ func (t *Tracer) apply(l *leg, n *note) bool {
 
 // sameUser compares an address with a Dovecot user, which may lack the domain.
 func sameUser(addr, user string) bool {
-	if strings.EqualFold(addr, user) {
+	if sameFold(addr, user) {
 		return true
 	}
 	local, _, _ := strings.Cut(addr, "@")
-	return !strings.Contains(user, "@") && strings.EqualFold(local, user)
+	return !strings.Contains(user, "@") && sameFold(local, user)
 }

@@ -25,6 +25,7 @@ func (s *session) code(c *coder) {
 		coded(c, x)
 	}
 	coded(c, &s.lastLeg)
+	s.prints.code(c)
 	for _, x := range [...]*bool{&s.ended, &s.linked, &s.passed, &s.hungUp, &s.isLost, &s.discards} {
 		c.bool(x)
 	}
@@ -60,6 +61,7 @@ func (l *leg) code(c *coder) {
 		coded(c, x)
 	}
 	coded(c, &l.lines)
+	l.prints.code(c)
 	coded(c, &l.flags)
 	coded(c, &l.via)
 	if int(l.via) >= len(evidenceNames) {
@@ -115,6 +117,7 @@ func (sc *scan) code(c *coder) {
 	coded(c, &sc.first)
 	coded(c, &sc.last)
 	coded(c, &sc.lines)
+	sc.prints.code(c)
 	coded(c, &sc.putAt)
 	n := c.count(len(sc.results))
 	if c.decoding {
@@ -147,4 +150,14 @@ func (n *note) code(c *coder) {
 	c.int(&action)
 	n.action = sieveAction(action)
 	n.eachRef(func(r *ref) { c.text(&n.arena, r) })
+}
+
+func (p *prints) code(c *coder) {
+	n := c.count(len(p.last))
+	if c.decoding {
+		p.last = make([]uint32, min(n, maxPrints))
+	}
+	for i := range p.last {
+		coded(c, &p.last[i])
+	}
 }
