@@ -212,3 +212,44 @@ func BenchmarkScan(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkManyDays is the first page over 400 days of 500 rows: what the
+// number of tables costs.
+func BenchmarkManyDays(b *testing.B) {
+	writer := openTemp(b)
+	for d := range int64(400) {
+		commitB(b, writer, storetest.New(uint64(d), noon+d*86400000, 100).Rows(500))
+	}
+	if err := writer.Finish(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	path := writer.Path()
+	writer.Close()
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			openAt(b, path, ReadOnly).Close()
+		}
+	})
+	db := openAt(b, path, ReadOnly)
+	for _, tt := range []struct {
+		name string
+		q    Query
+	}{
+		{"newest", Query{Limit: 50}}, {"domain", Query{Domain: "customer3.example", Limit: 50}},
+		{"qid-none", Query{QueueID: "4gNOSUCH", Limit: 50}}, {"rcpt-none", Query{Rcpt: "x@nowhere.example", Limit: 50}},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			for b.Loop() {
+				res, err := db.Search(b.Context(), &tt.q)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, err := range res.All() {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}

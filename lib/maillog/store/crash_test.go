@@ -74,7 +74,7 @@ func play(role, path string) error {
 	return fmt.Errorf("no role %q", role)
 }
 
-const batchRows = 400
+const batchRows = 400 / scale
 
 // numbered is the n-th batch: its rows, position and state all say n.
 func numbered(n int64) *Batch {
@@ -102,7 +102,7 @@ func role(t *testing.T, role, path string) *exec.Cmd {
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "maillog.db")
 	done := int64(0)
-	for round := range 6 {
+	for round := range 6 / min(scale, 2) {
 		cmd := role(t, "write", path)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -176,7 +176,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	n := int64(0)
 	var err error
-	for ; n < 200; n++ {
+	for ; n < 200*scale; n++ {
 		if err = db.Commit(t.Context(), numbered(n)); err != nil {
 			break
 		}

@@ -233,7 +233,7 @@ func TestLongTextsAreCut(t *testing.T) {
 
 func TestReplayChangesNothing(t *testing.T) {
 	db := openTemp(t)
-	rows := storetest.New(1, noon, 60_000).Rows(3000)
+	rows := storetest.New(1, noon, 60_000).Rows(3000 / scale)
 	b := &Batch{
 		Rows:      rows,
 		State:     []StateChange{{[]byte("k"), []byte("v")}, {[]byte("empty"), []byte{}}},
@@ -350,12 +350,12 @@ func TestPositionsAreBounded(t *testing.T) {
 func TestDaysOfAYear(t *testing.T) {
 	db := openTemp(t)
 	var rows []*flat.Row
-	for d := range int64(400) {
+	for d := range int64(400 / scale) {
 		rows = append(rows, row(noon-d*86400000, uint64(d), func(r *flat.Row) { r.QIDIn = "4gABC" }))
 	}
 	commit(t, db, &Batch{Rows: rows})
 	finish(t, db)
-	if got := find(t, db, &Query{QueueID: "4gABC"}); len(got) != 400 {
+	if got := find(t, db, &Query{QueueID: "4gABC"}); len(got) != 400/scale {
 		t.Errorf("%d rows", len(got))
 	}
 	day := int64(86400000)
@@ -468,5 +468,29 @@ func TestCancel(t *testing.T) {
 		if err != cause {
 			t.Errorf("Search: %v", err)
 		}
+	}
+}
+
+// A search that finds nothing for long ends when its context does.
+func TestCancelWhileLooking(t *testing.T) {
+	db := openTemp(t)
+	commit(t, db, &Batch{Rows: storetest.New(1, noon, 1).Rows(40000 / scale)})
+	cause := fmt.Errorf("enough")
+	for range 20 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		res, err := db.Search(ctx, &Query{Outcomes: []string{flat.Expired}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(2*time.Millisecond, func() { cancel(cause) })
+		for _, err := range res.All() {
+			if err != cause {
+				t.Errorf("%v", err)
+			}
+		}
+		cancel(nil)
+	}
+	if got := find(t, db, &Query{Limit: 5}); len(got) != 5 {
+		t.Errorf("%d rows after all that", len(got))
 	}
 }

@@ -51,14 +51,19 @@ func (j *jsonWriter) close() error {
 func appendJSON(b []byte, r *flat.Row) []byte {
 	for i := range flat.Columns {
 		c := &flat.Columns[i]
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, '"'), c.Name...), '"', ':')
+		b = append(b, jsonKeys[i]...)
 		b = appendValue(b, c, r)
 	}
 	return b
 }
+
+// jsonKeys are the keys, each with what stands around it.
+var jsonKeys = func() (keys []string) {
+	for i := range flat.Columns {
+		keys = append(keys, []string{"", ","}[min(i, 1)]+`"`+flat.Columns[i].Name+`":`)
+	}
+	return keys
+}()
 
 func appendValue(b []byte, c *flat.Column, r *flat.Row) []byte {
 	if c.Null(r) {
@@ -95,6 +100,13 @@ const hexDigits = "0123456789abcdef"
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(s); {
+		plain := i
+		for i < len(s) && ' ' <= s[i] && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
+		if b = append(b, s[plain:i]...); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(s[i:])
@@ -102,13 +114,10 @@ func appendString(b []byte, s string) []byte {
 			i += n
 			continue
 		}
-		switch {
-		case c == '"' || c == '\\':
+		if c == '"' || c == '\\' {
 			b = append(b, '\\', c)
-		case c < ' ' || c == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		default:
-			b = append(b, c)
+		} else {
+			b = appendUnit(b, rune(c))
 		}
 		i++
 	}
