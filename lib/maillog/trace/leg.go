@@ -158,7 +158,10 @@ const longAfter = 5 * 60 * 1_000_000
 // is a late one of a mail long done.
 func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 	h := t.hash(ev.QID)
-	l := t.find(h, n, ev)
+	l := t.legs[h]
+	if l != nil && (l.next != nil || l.own != n && l.in != n || string(l.bytes(l.qid)) != string(ev.QID)) {
+		l = t.find(h, n, ev) // not just the one
+	}
 	opens := ev.Kind == maillog.KindClient || ev.Kind == maillog.KindPickup
 	if l != nil && opens {
 		switch {
