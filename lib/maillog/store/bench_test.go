@@ -235,8 +235,10 @@ func BenchmarkManyDays(b *testing.B) {
 		name string
 		q    Query
 	}{
-		{"newest", Query{Limit: 50}}, {"domain", Query{Domain: "customer3.example", Limit: 50}},
-		{"qid-none", Query{QueueID: "4gNOSUCH", Limit: 50}}, {"rcpt-none", Query{Rcpt: "x@nowhere.example", Limit: 50}},
+		{"newest", Query{Limit: 50}},
+		{"domain", Query{Domain: "customer3.example", Limit: 50}},
+		{"qid-none", Query{QueueID: "4gNOSUCH", Limit: 50}},
+		{"rcpt-none", Query{Rcpt: "x@nowhere.example", Limit: 50}},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			for b.Loop() {

@@ -3,9 +3,9 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/rolmail/rolmail/lib/maillog/store/lite"
 	"github.com/rolmail/rolmail/lib/sysexits"
@@ -25,6 +25,10 @@ type reader struct {
 	file   os.FileInfo
 	frozen bool // opened as immutable
 }
+
+// readWait is how long a reader waits for a lock. With a write-ahead log that
+// is but for moments, as when the log is recovered after a crash.
+const readWait = 5 * time.Second
 
 // maxIdle is how many readers are kept open between searches.
 const maxIdle = 4
@@ -103,7 +107,7 @@ func (db *DB) openReader() (*reader, error) {
 		query = "mode=ro&immutable=1"
 	}
 	if r.c, err = lite.Open(uri(db.path, query), lite.ReadOnly); err == nil {
-		r.c.BusyTimeout(db.wait)
+		r.c.BusyTimeout(readWait)
 		err = r.setUp(db)
 	}
 	if err == nil {
@@ -198,8 +202,5 @@ func (r *reader) once(ctx context.Context, f func(*reader) error) error {
 	if cerr := r.c.Exec("COMMIT"); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return fmt.Errorf("%w", err)
-	}
-	return nil
+	return err
 }

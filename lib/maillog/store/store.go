@@ -171,7 +171,7 @@ func (db *DB) fail(ctx context.Context, doing string, err error) error {
 	status, advice := sysexits.Bug, ""
 	switch code {
 	case lite.Full:
-		status, advice = sysexits.IO, "; nothing is half-written: make room on the disk and run the same command again"
+		status, advice = sysexits.IO, "; nothing is half-written: make room there and for temporary files, and run the same command again"
 	case lite.IOErr:
 		status, advice = sysexits.IO, "; nothing is half-written: see to the disk and run the same command again"
 	case lite.NoMem:

@@ -158,9 +158,18 @@ func (c *Conn) Interrupt() {
 }
 
 // Watch interrupts what c does as soon as ctx is done, until stop is called.
+// After stop no interruption is on its way any more.
 func (c *Conn) Watch(ctx context.Context) (stop func()) {
-	cancel := context.AfterFunc(ctx, c.Interrupt)
-	return func() { cancel() }
+	done := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(done)
+		c.Interrupt()
+	})
+	return sync.OnceFunc(func() {
+		if !cancel() {
+			<-done
+		}
+	})
 }
 
 // Exec runs one statement to its end and drops what it returns.
