@@ -210,32 +210,14 @@ func scanKeys(ev *Event, t []byte) {
 		if len(t) == 0 {
 			return
 		}
-		kv := t
-		if j := len("Subject: "); len(t) > j && t[j] == '"' && t[0] == 'S' && t[j-2] == ':' {
-			n := quoted(t, j)
-			kv, t = t[:n], t[n:]
-		} else if t[0] == 'M' && bytes.HasPrefix(t, []byte("Message-ID: ")) {
-			n := messageIDEnd(t)
-			kv, t = t[:n], t[n:]
-		} else {
-			kv, t = cutComma(t)
-		}
-		if n := len(kv); n > 3 && digit(kv[0]) && kv[n-1] == 's' && kv[n-2] == 'm' && kv[n-3] == ' ' {
-			sc.MS = number(kv)
+		if rest, ok := scanKey(ev, t); ok {
+			t = rest
 			continue
 		}
-		i := 0
-		for i < len(kv) && kv[i] != ':' && kv[i] != '=' {
-			i++
-		}
-		switch {
-		case i == len(kv):
-		case kv[i] == ':' && i+1 < len(kv) && kv[i+1] == ' ':
-			scanKey(ev, kv[:i], kv[i+2:])
-		case kv[i] == '=' && (string(kv[:i]) == "tag2" || string(kv[:i]) == "kill"):
-			sc.PerRcpt = true
-		case kv[i] == '=' && string(kv[:i]) == "helo":
-			ev.Helo = first(ev.Helo, kv[i+1:])
+		kv := t
+		kv, t = cutComma(t)
+		if n := len(kv); n > 3 && digit(kv[0]) && kv[n-1] == 's' && kv[n-2] == 'm' && kv[n-3] == ' ' {
+			sc.MS = number(kv)
 		}
 	}
 }
@@ -264,31 +246,73 @@ func messageIDEnd(t []byte) int {
 	return i
 }
 
-func scanKey(ev *Event, k, v []byte) {
+// scanKey reads the key that t begins with, and what follows it.
+func scanKey(ev *Event, t []byte) (rest []byte, ok bool) {
 	sc := &ev.Scan
-	switch string(k) {
-	case "quarantine":
-		sc.Quarantine = first(sc.Quarantine, v)
-	case "Queue-ID":
-		sc.QueueID = first(sc.QueueID, v)
-	case "Message-ID":
-		ev.MsgID = first(ev.MsgID, messageID(v))
-	case "mail_id":
-		sc.MailID = first(sc.MailID, v)
-	case "Hits":
-		sc.Score = score(v)
-	case "size":
-		if ev.Size < 0 {
-			ev.Size = number(v)
+	var v []byte
+	switch t[0] {
+	case 'Q':
+		if bytes.HasPrefix(t, []byte("Queue-ID: ")) {
+			v, rest = cutComma(t[10:])
+			sc.QueueID = first(sc.QueueID, v)
+			return rest, true
 		}
-	case "queued_as":
-		if len(v) > 0 && QueueID(v[:idLen(v)]) {
-			sc.QueuedAs = first(sc.QueuedAs, v)
+	case 'M':
+		if bytes.HasPrefix(t, []byte("Message-ID: ")) {
+			n := messageIDEnd(t)
+			ev.MsgID = first(ev.MsgID, messageID(t[min(12, n):n]))
+			return t[n:], true
 		}
-	case "Subject":
-		ev.Subject = first(ev.Subject, bytes.Trim(v, "\""))
-	case "Tests", "From":
+	case 'm':
+		if bytes.HasPrefix(t, []byte("mail_id: ")) {
+			v, rest = cutComma(t[9:])
+			sc.MailID = first(sc.MailID, v)
+			return rest, true
+		}
+	case 'H':
+		if bytes.HasPrefix(t, []byte("Hits: ")) {
+			v, rest = cutComma(t[6:])
+			sc.Score = score(v)
+			return rest, true
+		}
+	case 's':
+		if bytes.HasPrefix(t, []byte("size: ")) {
+			v, rest = cutComma(t[6:])
+			if ev.Size < 0 {
+				ev.Size = number(v)
+			}
+			return rest, true
+		}
+	case 'q':
+		if bytes.HasPrefix(t, []byte("queued_as: ")) {
+			if v, rest = cutComma(t[11:]); len(v) > 0 && QueueID(v[:idLen(v)]) {
+				sc.QueuedAs = first(sc.QueuedAs, v)
+			}
+			return rest, true
+		}
+		if bytes.HasPrefix(t, []byte("quarantine: ")) {
+			v, rest = cutComma(t[12:])
+			sc.Quarantine = first(sc.Quarantine, v)
+			return rest, true
+		}
+	case 'S':
+		if bytes.HasPrefix(t, []byte("Subject: \"")) {
+			n := quoted(t, 9)
+			ev.Subject = first(ev.Subject, bytes.Trim(t[9:n], "\""))
+			return t[n:], true
+		}
+	case 't', 'k':
+		if bytes.HasPrefix(t, []byte("tag2=")) || bytes.HasPrefix(t, []byte("kill=")) {
+			sc.PerRcpt = true
+		}
+	case 'h':
+		if bytes.HasPrefix(t, []byte("helo=")) {
+			v, rest = cutComma(t[5:])
+			ev.Helo = first(ev.Helo, v)
+			return rest, true
+		}
 	}
+	return nil, false
 }
 
 func idLen(v []byte) int {
@@ -328,11 +352,46 @@ func score(v []byte) float64 {
 	if n == 0 || n == 1 && !digit(v[0]) {
 		return math.NaN()
 	}
+	if f, ok := decimal(v[:n]); ok {
+		return f
+	}
 	f, err := strconv.ParseFloat(unsafe.String(&v[0], n), 64)
 	if err != nil {
 		return math.NaN()
 	}
 	return f
+}
+
+// decimal reads "-12.345" of at most 15 digits: both the digits and the power
+// of ten are exact, and so their quotient is rounded once, as it must be.
+func decimal(v []byte) (float64, bool) {
+	i, neg := 0, v[0] == '-'
+	if neg || v[0] == '+' {
+		i = 1
+	}
+	if len(v)-i > 16 {
+		return 0, false
+	}
+	n, scale := int64(0), 1.0
+	point := false
+	for ; i < len(v); i++ {
+		switch c := v[i]; {
+		case digit(c):
+			n = n*10 + int64(c-'0')
+			if point {
+				scale *= 10
+			}
+		case point:
+			return 0, false
+		default:
+			point = true
+		}
+	}
+	f := float64(n) / scale
+	if neg {
+		f = -f
+	}
+	return f, n < 1<<53
 }
 
 // dovecotLine parses LMTP, LDA and Sieve outcomes of Dovecot 2.0 to 2.4:

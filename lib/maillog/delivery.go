@@ -9,46 +9,65 @@ func deliveryLine(ev *Event, b []byte) Class {
 	ev.Kind = KindDelivery
 	ev.Rcpt, b = address(b)
 	for len(b) > 0 {
-		if b[0] == ' ' {
+		var v []byte
+		switch b[0] {
+		case 's':
+			if bytes.HasPrefix(b, []byte("status=")) {
+				status(ev, b[7:])
+				return Used
+			}
+		case 'r':
+			if bytes.HasPrefix(b, []byte("relay=")) {
+				v, b = cutComma(b[6:])
+				ev.Relay = v
+				ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(v)
+				if len(ev.RelayIP) > 0 && (ev.RelayIP[0] == '/' || bytes.IndexByte(ev.RelayIP, '/') >= 0) { // a socket
+					ev.RelayIP = nil
+				}
+				continue
+			}
+		case 'd':
+			switch {
+			case bytes.HasPrefix(b, []byte("delay=")):
+				us, n := seconds(b[6:])
+				ev.Delay, b = us, nextKey(b[6+n:])
+				continue
+			case bytes.HasPrefix(b, []byte("delays=")):
+				b = delays(ev, b[7:])
+				continue
+			case bytes.HasPrefix(b, []byte("dsn=")):
+				ev.DSN, b = cutComma(b[4:])
+				continue
+			}
+		case 'o':
+			if bytes.HasPrefix(b, []byte("orig_to=")) {
+				ev.OrigTo, b = address(b[8:])
+				continue
+			}
+		case 't':
+			if bytes.HasPrefix(b, []byte("tls=")) {
+				ev.TLSProto, b = cutComma(b[4:])
+				continue
+			}
+		case ' ':
 			b = b[1:]
 			continue
 		}
-		i := bytes.IndexByte(b, '=')
-		if i < 0 {
-			break
-		}
-		key, rest := b[:i], b[i+1:]
-		switch string(key) {
-		case "status":
-			status(ev, rest)
-			return Used
-		case "orig_to":
-			ev.OrigTo, b = address(rest)
-			continue
-		}
-		var v []byte
-		v, b = cutComma(rest)
-		switch string(key) {
-		case "relay":
-			ev.Relay = v
-			ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(v)
-			if bytes.IndexByte(ev.RelayIP, '/') >= 0 { // a socket
-				ev.RelayIP = nil
-			}
-		case "delay":
-			ev.Delay = seconds(v)
-		case "delays":
-			delays(ev, v)
-		case "dsn":
-			ev.DSN = v
-		case "tls":
-			ev.TLSProto = v
-		}
+		_, b = cutComma(b) // conn_use=, and what later releases bring
 	}
 	if ev.Relay == nil && ev.DSN == nil {
 		return Unparsed
 	}
 	return Used
+}
+
+// nextKey goes behind the next ", ".
+func nextKey(b []byte) []byte {
+	if len(b) >= 2 && b[0] == ',' && b[1] == ' ' {
+		return b[2:]
+	}
+	_, b = cutComma(b)
+	return b
 }
 
 // address reads <a> up to the ", " that a key follows, or a bare address.
@@ -281,20 +300,18 @@ func remoteID(id []byte) []byte {
 	return id[:n]
 }
 
-// seconds reads "0.82", "27", "1.2e+02" to microseconds, -1 if it is none.
-func seconds(b []byte) int64 {
+// seconds reads "0.82", "27", "1.2e+02" to microseconds, -1 if it is none, and
+// tells how long it is.
+func seconds(b []byte) (us int64, n int) {
 	if len(b) == 0 || !digit(b[0]) {
-		return -1
+		return -1, 0
 	}
-	us, i := int64(0), 0
+	i := 0
 	for ; i < len(b) && digit(b[i]) && us < 1<<40; i++ {
 		us = us*10 + int64(b[i]-'0')
 	}
 	us *= 1e6
-	if i == len(b) {
-		return us
-	}
-	if b[i] == '.' {
+	if i < len(b) && b[i] == '.' {
 		scale := int64(100000)
 		for i++; i < len(b) && digit(b[i]); i++ {
 			us += int64(b[i]-'0') * scale
@@ -302,32 +319,36 @@ func seconds(b []byte) int64 {
 		}
 	}
 	if i+2 < len(b) && b[i] == 'e' {
-		for exp := min(number(b[i+2:]), 12); exp > 0 && us < 1<<50; exp-- {
-			if b[i+1] == '-' {
-				us /= 10
-			} else {
+		up := b[i+1] != '-'
+		exp := 0
+		for i += 2; i < len(b) && digit(b[i]); i++ {
+			exp = min(exp*10+int(b[i]-'0'), 12)
+		}
+		for ; exp > 0 && us < 1<<50; exp-- {
+			if up {
 				us *= 10
+			} else {
+				us /= 10
 			}
 		}
 	}
-	return us
+	return us, i
 }
 
-// delays reads "a/b/c/d".
-func delays(ev *Event, b []byte) {
+// delays reads "a/b/c/d" and returns what stands behind the ", ".
+func delays(ev *Event, b []byte) []byte {
 	var d [4]int64
 	for i := range d {
-		n := 0
-		for n < len(b) && b[n] != '/' {
-			n++
+		us, n := seconds(b)
+		b = b[n:]
+		if us < 0 || i < 3 && (len(b) == 0 || b[0] != '/') {
+			return nextKey(b)
 		}
-		if n == len(b) && i < 3 {
-			return
+		d[i] = us
+		if i < 3 {
+			b = b[1:]
 		}
-		if d[i] = seconds(b[:n]); d[i] < 0 {
-			return
-		}
-		b = b[min(n+1, len(b)):]
 	}
 	ev.Delays = d
+	return nextKey(b)
 }

@@ -86,20 +86,21 @@ func createDay(day string) string {
 // value. What comes after the id saves looking at the row: an address is
 // looked for among its domain's entries.
 type index struct {
-	name string // what follows maillog_YYYYMMDD_ in its name
-	on   string // columns
+	name  string // what follows maillog_YYYYMMDD_ in its name
+	on    string // columns
+	early bool   // so few rows have a value that it is made with the table
 }
 
 var indexes = []index{
-	{"rcpt_domain", "rcpt_domain, id, rcpt"},
-	{"sender_domain", "sender_domain, id, sender, direction"},
-	{"client_ip", "client_ip"},
-	{"qid_in", "qid_in"},
-	{"qid_out", "qid_out"},
-	{"remote_qid", "remote_qid"},
-	{"msgid", "msgid"},
-	{"orig_to", "orig_to"},
-	{"parent_id", "parent_id"},
+	{name: "rcpt_domain", on: "rcpt_domain, id, rcpt"},
+	{name: "sender_domain", on: "sender_domain, id, sender, direction"},
+	{name: "client_ip", on: "client_ip"},
+	{name: "qid_in", on: "qid_in"},
+	{name: "qid_out", on: "qid_out"},
+	{name: "remote_qid", on: "remote_qid"},
+	{name: "msgid", on: "msgid"},
+	{name: "orig_to", on: "orig_to", early: true},
+	{name: "parent_id", on: "parent_id", early: true},
 }
 
 func indexName(day, name string) string { return dayTable(day) + "_" + name }
@@ -220,6 +221,17 @@ func (s *schema) missing() (sql []string) {
 func (s *schema) added(day string) *schema {
 	i, _ := slices.BinarySearch(s.days, day)
 	return &schema{version: s.version, days: slices.Insert(slices.Clone(s.days), i, day), indexed: s.indexed}
+}
+
+// newDay are the statements that make a day.
+func newDay(day string) []string {
+	sql := []string{createDay(day)}
+	for _, x := range indexes {
+		if x.early {
+			sql = append(sql, createIndex(day, x))
+		}
+	}
+	return sql
 }
 
 // checkVersion finds out whether the database is one of ours. empty: it has no

@@ -275,8 +275,10 @@ func (w *writer) day(day string, create bool) (*dayStmts, error) {
 		if !create {
 			return nil, nil
 		}
-		if err := w.c.Exec(createDay(day)); err != nil {
-			return nil, err
+		for _, sql := range newDay(day) {
+			if err := w.c.Exec(sql); err != nil {
+				return nil, err
+			}
 		}
 		w.schema = w.schema.added(day)
 	}

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"strings"
 
@@ -115,21 +116,13 @@ func (p *prints) again(h uint32) bool {
 }
 
 // print is the fingerprint of a line: when, by whom, of what kind and length,
-// and for whom.
+// and for whom. It is the same in every process.
 func (t *Tracer) print(ev *maillog.Event) uint32 {
-	h := mix(uint64(ev.Time), uint64(ev.PID)<<8|uint64(ev.Kind))
-	h = mix(h, uint64(len(ev.Msg))<<32|uint64(tail4(ev.Msg)))
-	if len(ev.Rcpt) > 0 {
-		h = mix(h, t.stable(ev.Rcpt))
+	who := uint64(len(ev.Msg))<<32 | uint64(tail4(ev.Msg))
+	if r := ev.Rcpt; len(r) >= 8 {
+		who ^= binary.LittleEndian.Uint64(r)
 	}
-	return uint32(h >> 32)
-}
-
-// stable hashes the same way in every process.
-func (t *Tracer) stable(b []byte) uint64 {
-	h := newIDHash()
-	h.add(view(b))
-	return h.a
+	return uint32(mix(uint64(ev.Time)^uint64(ev.PID)<<40^uint64(ev.Kind)<<32, who) >> 32)
 }
 
 // sameFold is strings.EqualFold for texts that are mostly the same.
