@@ -28,8 +28,8 @@
 // input that is acknowledged after the commit may be thrown away. At 5,000
 // rows a commit the sync costs less than a tenth.
 //
-// A new day's table has no secondary indexes until Finish, which sorts them
-// once instead of growing them row by row. A search of a day without them
+// A new day's table has only those secondary indexes that hold few rows until
+// Finish, which sorts the others once instead of growing them row by row. A search of a day without them
 // reads all of it; a day that a killed run left so is completed by the next
 // Finish. Days that have their indexes keep them.
 //
