@@ -75,7 +75,7 @@ func whatsup(ev *Event, b []byte) {
 	}
 	stage, rest := word(head)
 	ev.Stage = stage
-	peer, ok := bytes.CutPrefix(rest, []byte("from "))
+	peer, ok := cutPrefix(rest, "from ")
 	if !ok {
 		// "END-OF-MESSAGE: 554 ..." without a client
 		ev.Stage = bytes.TrimSuffix(stage, []byte(":"))
@@ -106,7 +106,7 @@ func sessionAt(b []byte, header bool) int {
 			break
 		}
 		last = at + i
-		if _, rest := closing(b[last+8:]); bytes.HasPrefix(rest, []byte("proto=")) || bytes.HasPrefix(rest, []byte("to=<")) && closes(rest[4:]) {
+		if _, rest := closing(b[last+8:]); has(rest, "proto=") || has(rest, "to=<") && closes(rest[4:]) {
 			if good = last; !header {
 				return good
 			}
@@ -122,14 +122,14 @@ func sessionAt(b []byte, header bool) int {
 // closes reports whether an address ends where proto= or nothing follows.
 func closes(b []byte) bool {
 	_, rest := closing(b)
-	return len(rest) == 0 || rest[0] == ':' || bytes.HasPrefix(rest, []byte("proto="))
+	return len(rest) == 0 || rest[0] == ':' || has(rest, "proto=")
 }
 
 // isContent tells the lines of header, body and content checks.
 func isContent(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("header ")) || bytes.HasPrefix(b, []byte("body ")) ||
-		bytes.HasPrefix(b, []byte("mime-header ")) || bytes.HasPrefix(b, []byte("nested-header ")) ||
-		bytes.HasPrefix(b, []byte("mime-error ")) || bytes.HasPrefix(b, []byte("content "))
+	return has(b, "header ") || has(b, "body ") ||
+		has(b, "mime-header ") || has(b, "nested-header ") ||
+		has(b, "mime-error ") || has(b, "content ")
 }
 
 // contentHead parses "header Subject: x from h[ip]" or "... from local"; what
@@ -143,7 +143,7 @@ func contentHead(ev *Event, head, after []byte) {
 			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(peer)
 		}
 	}
-	if s, ok := bytes.CutPrefix(content, []byte("header Subject: ")); ok {
+	if s, ok := cutPrefix(content, "header Subject: "); ok {
 		ev.Subject = s
 	}
 	ev.Text = content
@@ -157,24 +157,24 @@ func contentHead(ev *Event, head, after []byte) {
 // returns what stands behind ": ". smtpd replaces <>()\";@ in HELO by ?, so
 // that the tail cannot be forged through it.
 func session(ev *Event, b []byte) (after []byte) {
-	if rest, ok := bytes.CutPrefix(b, []byte("from=<")); ok {
+	if rest, ok := cutPrefix(b, "from=<"); ok {
 		ev.Sender, b = closing(rest)
 	}
-	if rest, ok := bytes.CutPrefix(b, []byte("to=<")); ok {
+	if rest, ok := cutPrefix(b, "to=<"); ok {
 		ev.Rcpt, b = closing(rest)
 	}
 	for len(b) > 0 {
 		switch {
-		case bytes.HasPrefix(b, []byte("proto=")):
+		case has(b, "proto="):
 			ev.Proto, b = value(b[6:])
-		case bytes.HasPrefix(b, []byte("helo=<")):
+		case has(b, "helo=<"):
 			ev.Helo, b = closing(b[6:])
-		case bytes.HasPrefix(b, []byte("sasl_method=")):
+		case has(b, "sasl_method="):
 			ev.SASLMethod, b = value(b[12:])
-		case bytes.HasPrefix(b, []byte("sasl_username=")):
+		case has(b, "sasl_username="):
 			ev.SASLUser, b = value(b[14:])
 			ev.SASLUser = bracketed(ev.SASLUser)
-		case bytes.HasPrefix(b, []byte(": ")):
+		case has(b, ": "):
 			return b[2:]
 		case b[0] == ':':
 			return b[1:]
@@ -222,8 +222,8 @@ func closing(b []byte) (v, rest []byte) {
 			return b[:i], rest
 		}
 		if rest[0] == ' ' {
-			if k := rest[1:]; bytes.HasPrefix(k, []byte("to=<")) || bytes.HasPrefix(k, []byte("proto=")) ||
-				bytes.HasPrefix(k, []byte("helo=<")) || bytes.HasPrefix(k, []byte("sasl_")) {
+			if k := rest[1:]; has(k, "to=<") || has(k, "proto=") ||
+				has(k, "helo=<") || has(k, "sasl_") {
 				return b[:i], k
 			}
 		}
@@ -303,7 +303,7 @@ func dsnLen(b []byte) int {
 func proxyLine(ev *Event, b []byte) bool {
 	var rest []byte
 	switch {
-	case bytes.HasPrefix(b, []byte("proxy-accept: ")), bytes.HasPrefix(b, []byte("proxy-reject: ")):
+	case has(b, "proxy-accept: "), has(b, "proxy-reject: "):
 		ev.Action, rest = b[:12], b[14:]
 	default:
 		return false

@@ -37,9 +37,9 @@ func amID(b []byte) bool {
 // amavisText parses what follows the log id. Amavis cuts a record at
 // $logline_maxlen (980), ending the piece and beginning the next with "...".
 func amavisText(ev *Event, t []byte) Class {
-	head := bytes.HasPrefix(t, []byte("Passed ")) || bytes.HasPrefix(t, []byte("Blocked "))
+	head := has(t, "Passed ") || has(t, "Blocked ")
 	more := len(t) > 3 && bytes.HasSuffix(t, []byte("..."))
-	if rest, ok := bytes.CutPrefix(t, []byte("...")); ok {
+	if rest, ok := cutPrefix(t, "..."); ok {
 		ev.Kind, ev.Scan.Head, ev.Scan.More = KindAmavisPart, false, more
 		ev.Scan.Part = rest
 		if more {
@@ -74,9 +74,9 @@ func ParseScan(ev *Event, text []byte) bool {
 func verdict(ev *Event, t []byte) bool {
 	ev.Kind = KindAmavis
 	sc := &ev.Scan
-	if rest, ok := bytes.CutPrefix(t, []byte("Passed ")); ok {
+	if rest, ok := cutPrefix(t, "Passed "); ok {
 		sc.Passed, t = true, rest
-	} else if rest, ok := bytes.CutPrefix(t, []byte("Blocked ")); ok {
+	} else if rest, ok := cutPrefix(t, "Blocked "); ok {
 		t = rest
 	} else {
 		return false
@@ -114,7 +114,7 @@ func skipBlanks(b []byte) []byte {
 // category takes the minor part off BAD-HEADER-7 and UNCHECKED-ENCRYPTED.
 func category(v []byte) []byte {
 	for _, c := range [...]string{"BAD-HEADER", "UNCHECKED"} {
-		if bytes.HasPrefix(v, []byte(c)) {
+		if has(v, c) {
 			return v[:len(c)]
 		}
 	}
@@ -230,7 +230,7 @@ func messageIDEnd(t []byte) int {
 	if i < 0 {
 		return len(t)
 	}
-	if bytes.HasPrefix(t[i+2:], []byte("mail_id: ")) || bytes.HasPrefix(t[i+2:], []byte("Resent-Message-ID: ")) {
+	if has(t[i+2:], "mail_id: ") || has(t[i+2:], "Resent-Message-ID: ") {
 		return i
 	}
 	upTo := len(t)
@@ -252,31 +252,31 @@ func scanKey(ev *Event, t []byte) (rest []byte, ok bool) {
 	var v []byte
 	switch t[0] {
 	case 'Q':
-		if bytes.HasPrefix(t, []byte("Queue-ID: ")) {
+		if has(t, "Queue-ID: ") {
 			v, rest = cutComma(t[10:])
 			sc.QueueID = first(sc.QueueID, v)
 			return rest, true
 		}
 	case 'M':
-		if bytes.HasPrefix(t, []byte("Message-ID: ")) {
+		if has(t, "Message-ID: ") {
 			n := messageIDEnd(t)
 			ev.MsgID = first(ev.MsgID, messageID(t[min(12, n):n]))
 			return t[n:], true
 		}
 	case 'm':
-		if bytes.HasPrefix(t, []byte("mail_id: ")) {
+		if has(t, "mail_id: ") {
 			v, rest = cutComma(t[9:])
 			sc.MailID = first(sc.MailID, v)
 			return rest, true
 		}
 	case 'H':
-		if bytes.HasPrefix(t, []byte("Hits: ")) {
+		if has(t, "Hits: ") {
 			v, rest = cutComma(t[6:])
 			sc.Score = score(v)
 			return rest, true
 		}
 	case 's':
-		if bytes.HasPrefix(t, []byte("size: ")) {
+		if has(t, "size: ") {
 			v, rest = cutComma(t[6:])
 			if ev.Size < 0 {
 				ev.Size = number(v)
@@ -284,29 +284,29 @@ func scanKey(ev *Event, t []byte) (rest []byte, ok bool) {
 			return rest, true
 		}
 	case 'q':
-		if bytes.HasPrefix(t, []byte("queued_as: ")) {
+		if has(t, "queued_as: ") {
 			if v, rest = cutComma(t[11:]); len(v) > 0 && QueueID(v[:idLen(v)]) {
 				sc.QueuedAs = first(sc.QueuedAs, v)
 			}
 			return rest, true
 		}
-		if bytes.HasPrefix(t, []byte("quarantine: ")) {
+		if has(t, "quarantine: ") {
 			v, rest = cutComma(t[12:])
 			sc.Quarantine = first(sc.Quarantine, v)
 			return rest, true
 		}
 	case 'S':
-		if bytes.HasPrefix(t, []byte("Subject: \"")) {
+		if has(t, "Subject: \"") {
 			n := quoted(t, 9)
 			ev.Subject = first(ev.Subject, bytes.Trim(t[9:n], "\""))
 			return t[n:], true
 		}
 	case 't', 'k':
-		if bytes.HasPrefix(t, []byte("tag2=")) || bytes.HasPrefix(t, []byte("kill=")) {
+		if has(t, "tag2=") || has(t, "kill=") {
 			sc.PerRcpt = true
 		}
 	case 'h':
-		if bytes.HasPrefix(t, []byte("helo=")) {
+		if has(t, "helo=") {
 			v, rest = cutComma(t[5:])
 			ev.Helo = first(ev.Helo, v)
 			return rest, true
@@ -400,7 +400,7 @@ func decimal(v []byte) (float64, bool) {
 //	lmtp(12345, user): SESSION: msgid=<m>: saved mail to INBOX
 //	lda(user)<pid><session>: msgid=<m>: saved mail to INBOX
 func dovecotLine(ev *Event, b []byte) Class {
-	if !bytes.HasPrefix(b, []byte("lmtp(")) && !bytes.HasPrefix(b, []byte("lda(")) && !bytes.HasPrefix(b, []byte("deliver(")) {
+	if !has(b, "lmtp(") && !has(b, "lda(") && !has(b, "deliver(") {
 		return Noise
 	}
 	open := bytes.IndexByte(b, '(')

@@ -12,12 +12,12 @@ func deliveryLine(ev *Event, b []byte) Class {
 		var v []byte
 		switch b[0] {
 		case 's':
-			if bytes.HasPrefix(b, []byte("status=")) {
+			if has(b, "status=") {
 				status(ev, b[7:])
 				return Used
 			}
 		case 'r':
-			if bytes.HasPrefix(b, []byte("relay=")) {
+			if has(b, "relay=") {
 				v, b = cutComma(b[6:])
 				ev.Relay = v
 				ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(v)
@@ -28,24 +28,24 @@ func deliveryLine(ev *Event, b []byte) Class {
 			}
 		case 'd':
 			switch {
-			case bytes.HasPrefix(b, []byte("delay=")):
+			case has(b, "delay="):
 				us, n := seconds(b[6:])
 				ev.Delay, b = us, nextKey(b[6+n:])
 				continue
-			case bytes.HasPrefix(b, []byte("delays=")):
+			case has(b, "delays="):
 				b = delays(ev, b[7:])
 				continue
-			case bytes.HasPrefix(b, []byte("dsn=")):
+			case has(b, "dsn="):
 				ev.DSN, b = cutComma(b[4:])
 				continue
 			}
 		case 'o':
-			if bytes.HasPrefix(b, []byte("orig_to=")) {
+			if has(b, "orig_to=") {
 				ev.OrigTo, b = address(b[8:])
 				continue
 			}
 		case 't':
-			if bytes.HasPrefix(b, []byte("tls=")) {
+			if has(b, "tls=") {
 				ev.TLSProto, b = cutComma(b[4:])
 				continue
 			}
@@ -85,7 +85,7 @@ func address(b []byte) (addr, rest []byte) {
 		if len(rest) == 0 {
 			return b[1:i], nil
 		}
-		if k, ok := bytes.CutPrefix(rest, []byte(", ")); ok && isKey(k) {
+		if k, ok := cutPrefix(rest, ", "); ok && isKey(k) {
 			return b[1:i], k
 		}
 		at = i + 1
@@ -143,9 +143,9 @@ func deliveryText(ev *Event, t []byte) {
 	switch {
 	case len(t) > 3 && t[3] == ' ' && t[0] >= '2' && t[0] <= '5' && digit(t[1]) && digit(t[2]):
 		ev.Code = int(t[0]-'0')*100 + two(t, 1)
-	case bytes.HasPrefix(t, []byte("host ")):
+	case has(t, "host "):
 		remoteSaid(ev, t[5:])
-	case bytes.HasPrefix(t, []byte("forwarded as ")):
+	case has(t, "forwarded as "):
 		if id := t[13:]; QueueID(id) {
 			ev.NewQID = id
 		}
@@ -160,9 +160,9 @@ func deliveryText(ev *Event, t []byte) {
 // command)" and "h[ip] refused to talk to me: 450 text".
 func remoteSaid(ev *Event, b []byte) bool {
 	peer, rest := word(b)
-	text, ok := bytes.CutPrefix(rest, []byte("said: "))
+	text, ok := cutPrefix(rest, "said: ")
 	if !ok {
-		text, ok = bytes.CutPrefix(rest, []byte("refused to talk to me: "))
+		text, ok = cutPrefix(rest, "refused to talk to me: ")
 	}
 	if !ok {
 		return false
@@ -171,7 +171,8 @@ func remoteSaid(ev *Event, b []byte) bool {
 		ev.Relay = peer
 		ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(peer)
 	}
-	if i := bytes.LastIndex(text, []byte(" (in reply to ")); i >= 0 {
+	if i := bytes.LastIndexByte(text, '('); i > 0 && text[i-1] == ' ' && has(text[i:], "(in reply to ") {
+		i--
 		stage := bytes.TrimSuffix(text[i+14:], []byte(")"))
 		ev.Stage = bytes.TrimSuffix(stage, []byte(" command"))
 		text = text[:i]
@@ -194,7 +195,7 @@ func remoteLine(ev *Event, b []byte) bool {
 		ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(peer)
 	}
 	switch {
-	case bytes.HasPrefix(b, []byte("host ")):
+	case has(b, "host "):
 		if !remoteSaid(ev, b[5:]) {
 			return false
 		}
@@ -202,18 +203,18 @@ func remoteLine(ev *Event, b []byte) bool {
 		if i := bytes.Index(ev.Text, []byte(": ")); i >= 0 {
 			ev.Text = ev.Text[i+2:]
 		}
-	case bytes.HasPrefix(b, []byte("lost connection with ")):
+	case has(b, "lost connection with "):
 		set(b[21:])
 		ev.Text = b
-	case bytes.HasPrefix(b, []byte("conversation with ")):
+	case has(b, "conversation with "):
 		set(b[18:])
 		ev.Text = b
-	case bytes.HasPrefix(b, []byte("enabling PIX workarounds")):
+	case has(b, "enabling PIX workarounds"):
 		if i := bytes.LastIndex(b, []byte(" for ")); i >= 0 {
 			set(b[i+5:])
 		}
 		ev.Text = b
-	case bytes.HasPrefix(b, []byte("SASL authentication failed; server ")):
+	case has(b, "SASL authentication failed; server "):
 		rest := b[35:]
 		set(rest)
 		if i := bytes.Index(rest, []byte(" said: ")); i >= 0 {

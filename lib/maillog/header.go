@@ -213,7 +213,7 @@ func (p *Parser) header5424(b []byte, ev *Event) (msg []byte, ok bool) {
 // rsyslog prints what it received as RFC 5424), without the pid, with the
 // "[ID 197553 mail.info]" of Solaris, and messages without a tag.
 func (p *Parser) headerTag(b []byte, ev *Event) (msg []byte, ok bool) {
-	if bytes.HasPrefix(b, []byte("last message repeated ")) {
+	if has(b, "last message repeated ") {
 		return b, true
 	}
 	for i := 0; i < len(b); i++ {
@@ -374,16 +374,16 @@ func (p *Parser) keepForRepeat(ev *Event) {
 // times" of older daemons, without. It reports whether the message is one,
 // and gives what was repeated.
 func (p *Parser) repeated(ev *Event, msg []byte) (inner []byte, is bool) {
-	if rest, ok := bytes.CutPrefix(msg, []byte("message repeated ")); ok {
+	if rest, ok := cutPrefix(msg, "message repeated "); ok {
 		n, rest := word(rest)
-		rest, ok = bytes.CutPrefix(rest, []byte("times: ["))
+		rest, ok = cutPrefix(rest, "times: [")
 		if !ok || number(n) == 0 {
 			return nil, false
 		}
 		ev.Repeat = int(min(number(n), 10000))
 		return bytes.TrimPrefix(bytes.TrimSuffix(rest, []byte("]")), []byte(" ")), true
 	}
-	rest, ok := bytes.CutPrefix(msg, []byte("last message repeated "))
+	rest, ok := cutPrefix(msg, "last message repeated ")
 	if !ok {
 		return nil, false
 	}

@@ -90,7 +90,7 @@ func (p *Parser) notPostfix(ev *Event, msg []byte) (Class, bool) {
 	case bytes.Contains(prog, []byte("amavis")):
 		ev.Daemon = Amavis
 		return Noise, true
-	case bytes.HasPrefix(prog, []byte("dovecot")):
+	case has(prog, "dovecot"):
 		ev.Daemon = Dovecot
 		return dovecotLine(ev, msg), true
 	}
@@ -213,31 +213,31 @@ func queueLine(ev *Event, b []byte) Class {
 	}
 	switch b[0] {
 	case 't':
-		if rest, ok := bytes.CutPrefix(b, []byte("to=")); ok {
+		if rest, ok := cutPrefix(b, "to="); ok {
 			return deliveryLine(ev, rest)
 		}
 	case 'c':
-		if rest, ok := bytes.CutPrefix(b, []byte("client=")); ok {
+		if rest, ok := cutPrefix(b, "client="); ok {
 			return clientLine(ev, rest)
 		}
 	case 'm':
-		if rest, ok := bytes.CutPrefix(b, []byte("message-id=")); ok {
+		if rest, ok := cutPrefix(b, "message-id="); ok {
 			ev.Kind, ev.MsgID = KindMsgID, messageID(rest)
 			return Used
 		}
 	case 'f':
-		if rest, ok := bytes.CutPrefix(b, []byte("from=")); ok {
+		if rest, ok := cutPrefix(b, "from="); ok {
 			return fromLine(ev, rest)
 		}
 	case 'u':
-		if rest, ok := bytes.CutPrefix(b, []byte("uid=")); ok {
+		if rest, ok := cutPrefix(b, "uid="); ok {
 			return pickupLine(ev, rest)
 		}
 	case 'r':
-		if bytes.HasPrefix(b, []byte("removed")) {
+		if has(b, "removed") {
 			return removedLine(ev, b)
 		}
-		if bytes.HasPrefix(b, []byte("resent-message-id=")) {
+		if has(b, "resent-message-id=") {
 			ev.Kind = KindLegNote
 			return Used
 		}
@@ -294,6 +294,17 @@ func clientLine(ev *Event, b []byte) Class {
 	return Used
 }
 
+// has is bytes.HasPrefix for constants: it compares words, and calls nothing.
+func has(b []byte, p string) bool { return len(b) >= len(p) && string(b[:len(p)]) == p }
+
+// cutPrefix is bytes.CutPrefix likewise.
+func cutPrefix(b []byte, p string) (rest []byte, ok bool) {
+	if !has(b, p) {
+		return b, false
+	}
+	return b[len(p):], true
+}
+
 // cutComma splits at ", ".
 func cutComma(b []byte) (first, rest []byte) {
 	for at := 0; ; {
@@ -338,13 +349,13 @@ func endpoint(b []byte) (name, ip, port []byte) {
 func pickupLine(ev *Event, b []byte) Class {
 	ev.Kind = KindPickup
 	_, b = word(b)
-	if rest, ok := bytes.CutPrefix(b, []byte("from=<")); ok {
+	if rest, ok := cutPrefix(b, "from=<"); ok {
 		i := bytes.LastIndexByte(rest, '>')
 		if i < 0 {
 			i = len(rest)
 		}
 		ev.Sender = rest[:i]
-		if orig, ok := bytes.CutPrefix(rest[min(i+1, len(rest)):], []byte(" orig_id=")); ok {
+		if orig, ok := cutPrefix(rest[min(i+1, len(rest)):], " orig_id="); ok {
 			ev.OrigQID = orig
 		}
 	}
@@ -368,7 +379,7 @@ func fromLine(ev *Event, b []byte) Class {
 	}
 	if i := lastComma(b, []byte(", status=")); i >= 0 {
 		what := b[i+9:]
-		if bytes.HasPrefix(what, []byte("expired")) || bytes.HasPrefix(what, []byte("force-expired")) {
+		if has(what, "expired") || has(what, "force-expired") {
 			ev.Kind, ev.Sender, ev.Text = KindExpired, bracketed(b[:i]), what
 			ev.StatusWord, _ = cutComma(what)
 			return Used
@@ -404,7 +415,7 @@ func bracketed(b []byte) []byte {
 // "removed (discarded)" (cleanup since 3.10).
 func removedLine(ev *Event, b []byte) Class {
 	ev.Kind = KindRemoved
-	if rest, ok := bytes.CutPrefix(b, []byte("removed (")); ok {
+	if rest, ok := cutPrefix(b, "removed ("); ok {
 		ev.Kind = KindCanceled
 		ev.Action = bytes.TrimSuffix(rest, []byte(")"))
 	}
@@ -416,11 +427,11 @@ func removedLine(ev *Event, b []byte) Class {
 func legLine(ev *Event, b []byte) Class {
 	ev.Kind = KindLegNote
 	switch {
-	case bytes.HasPrefix(b, []byte("placed on hold")):
+	case has(b, "placed on hold"):
 		ev.Kind = KindHeld
-	case bytes.HasPrefix(b, []byte("released from hold")):
+	case has(b, "released from hold"):
 		ev.Kind = KindReleased
-	case bytes.HasPrefix(b, []byte("requeued")):
+	case has(b, "requeued"):
 		ev.Kind = KindRequeued
 	case hasNotice(ev, b), remoteLine(ev, b), lostLine(ev, b):
 	case legNote(b):
@@ -442,7 +453,7 @@ var legNotes = [...]string{
 
 func legNote(b []byte) bool {
 	for _, p := range legNotes {
-		if bytes.HasPrefix(b, []byte(p)) {
+		if has(b, p) {
 			return true
 		}
 	}
@@ -453,7 +464,7 @@ func legNote(b []byte) bool {
 // (src/bounce/bounce_notify_service.c and siblings).
 func hasNotice(ev *Event, b []byte) bool {
 	i := bytes.Index(b, []byte(" notification: "))
-	if i < 0 || i > 60 || !(bytes.HasPrefix(b, []byte("sender ")) || bytes.HasPrefix(b, []byte("postmaster "))) {
+	if i < 0 || i > 60 || !(has(b, "sender ") || has(b, "postmaster ")) {
 		return false
 	}
 	id := b[i+15:]
@@ -469,7 +480,7 @@ func noqueueLine(ev *Event, b []byte) Class {
 	if lostLine(ev, b) {
 		return Used
 	}
-	if bytes.HasPrefix(b, []byte("abort: TLS from ")) {
+	if has(b, "abort: TLS from ") {
 		ev.Kind, ev.Action, ev.Text = KindLost, b[:5], b
 		ev.Stage = stageTLS
 		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(b[len("abort: TLS from "):])

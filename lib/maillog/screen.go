@@ -11,14 +11,14 @@ func screenLine(ev *Event, b []byte) (Class, bool) {
 	}
 	switch b[0] {
 	case 'C':
-		if rest, ok := bytes.CutPrefix(b, []byte("CONNECT ")); ok {
+		if rest, ok := cutPrefix(b, "CONNECT "); ok {
 			return screenConnect(ev, rest)
 		}
-		if bytes.HasPrefix(b, []byte("COMMAND ")) {
+		if has(b, "COMMAND ") {
 			return violation(ev, b)
 		}
 	case 'D':
-		if rest, ok := bytes.CutPrefix(b, []byte("DISCONNECT ")); ok {
+		if rest, ok := cutPrefix(b, "DISCONNECT "); ok {
 			ev.Kind = KindScreenDisconnect
 			peer(bytes.TrimPrefix(rest, []byte("from ")))
 			if ev.Daemon == OtherPostfix { // tlsproxy
@@ -27,7 +27,7 @@ func screenLine(ev *Event, b []byte) (Class, bool) {
 			}
 			return Used, true
 		}
-		if rest, ok := bytes.CutPrefix(b, []byte("DNSBL rank ")); ok {
+		if rest, ok := cutPrefix(b, "DNSBL rank "); ok {
 			ev.Kind, ev.Action, ev.Text = KindScreenViolation, b[:5], b
 			if i := bytes.Index(rest, []byte(" for ")); i >= 0 {
 				peer(rest[i+5:])
@@ -36,32 +36,32 @@ func screenLine(ev *Event, b []byte) (Class, bool) {
 		}
 	case 'P':
 		for _, pass := range [...]string{"PASS OLD ", "PASS NEW "} {
-			if rest, ok := bytes.CutPrefix(b, []byte(pass)); ok {
+			if rest, ok := cutPrefix(b, pass); ok {
 				ev.Kind, ev.Action = KindScreenPass, b[:8]
 				peer(rest)
 				return Used, true
 			}
 		}
-		if bytes.HasPrefix(b, []byte("PREGREET ")) {
+		if has(b, "PREGREET ") {
 			return violation(ev, b)
 		}
 	case 'W', 'A', 'B', 'D' + 1:
 		if c, ok := listed(ev, b); ok {
 			return c, true
 		}
-		if bytes.HasPrefix(b, []byte("BARE NEWLINE ")) {
+		if has(b, "BARE NEWLINE ") {
 			return violation(ev, b)
 		}
 	case 'H':
-		if bytes.HasPrefix(b, []byte("HANGUP ")) {
+		if has(b, "HANGUP ") {
 			return violation(ev, b)
 		}
 	case 'N':
-		if bytes.HasPrefix(b, []byte("NON-SMTP COMMAND ")) {
+		if has(b, "NON-SMTP COMMAND ") {
 			return violation(ev, b)
 		}
 	case 'a':
-		if rest, ok := bytes.CutPrefix(b, []byte("addr ")); ok && bytes.Contains(rest, []byte(" listed by domain ")) {
+		if rest, ok := cutPrefix(b, "addr "); ok && bytes.Contains(rest, []byte(" listed by domain ")) {
 			ev.Kind = KindInfo
 			ev.ClientIP, _ = word(rest)
 			ev.Text = b
@@ -71,7 +71,7 @@ func screenLine(ev *Event, b []byte) (Class, bool) {
 	if c, ok := listed(ev, b); ok {
 		return c, true
 	}
-	if rest, ok := bytes.CutPrefix(b, []byte("reject: connect from ")); ok {
+	if rest, ok := cutPrefix(b, "reject: connect from "); ok {
 		ev.Kind, ev.Action = KindReject, b[:6]
 		ev.Stage = stageConnect
 		p, text, _ := bytes.Cut(rest, []byte(": "))
@@ -90,7 +90,7 @@ var stageConnect = []byte("CONNECT")
 // listed parses the verdicts of postscreen's access lists.
 func listed(ev *Event, b []byte) (Class, bool) {
 	for _, w := range [...]string{"WHITELISTED ", "ALLOWLISTED ", "BLACKLISTED ", "DENYLISTED ", "WHITELIST VETO ", "ALLOWLIST VETO "} {
-		rest, ok := bytes.CutPrefix(b, []byte(w))
+		rest, ok := cutPrefix(b, w)
 		if !ok {
 			continue
 		}
@@ -106,9 +106,9 @@ func listed(ev *Event, b []byte) (Class, bool) {
 }
 
 func screenConnect(ev *Event, b []byte) (Class, bool) {
-	rest, ok := bytes.CutPrefix(b, []byte("from "))
+	rest, ok := cutPrefix(b, "from ")
 	if !ok {
-		if _, ok = bytes.CutPrefix(b, []byte("to ")); ok { // tlsproxy as a client
+		if _, ok = cutPrefix(b, "to "); ok { // tlsproxy as a client
 			ev.Kind = KindInfo
 			return Noise, true
 		}
@@ -142,7 +142,7 @@ func violation(ev *Event, b []byte) (Class, bool) {
 	}
 	peer, rest := word(b[i+6:])
 	ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(peer)
-	if after, ok := bytes.CutPrefix(rest, []byte("after ")); ok {
+	if after, ok := cutPrefix(rest, "after "); ok {
 		ev.Stage, _ = word(after)
 		ev.Stage = bytes.TrimSuffix(ev.Stage, []byte(":"))
 	}
@@ -152,7 +152,7 @@ func violation(ev *Event, b []byte) (Class, bool) {
 // sundryLine sorts out what Postfix says beyond mails and sessions.
 func sundryLine(ev *Event, b []byte) Class {
 	for _, severity := range [...]string{"warning: ", "fatal: ", "error: ", "panic: "} {
-		if rest, ok := bytes.CutPrefix(b, []byte(severity)); ok {
+		if rest, ok := cutPrefix(b, severity); ok {
 			ev.Text = rest
 			if id, text, ok := queueID(rest); ok && len(id) > 0 {
 				ev.QID, ev.Kind, ev.Text = id, KindLegNote, text
@@ -169,13 +169,13 @@ func sundryLine(ev *Event, b []byte) Class {
 		return c
 	}
 	switch {
-	case bytes.HasPrefix(b, []byte("connect to ")):
+	case has(b, "connect to "):
 		relayInfo(ev, b[11:])
-	case bytes.HasPrefix(b, []byte("SSL_connect error to ")):
+	case has(b, "SSL_connect error to "):
 		relayInfo(ev, b[21:])
-	case bytes.HasPrefix(b, []byte("certificate verification failed for ")):
+	case has(b, "certificate verification failed for "):
 		relayInfo(ev, b[36:])
-	case bytes.HasPrefix(b, []byte("statistics: ")):
+	case has(b, "statistics: "):
 		ev.Kind, ev.Text = KindInfo, b
 		statistics(ev, b)
 	case knownSundry(b), ev.Daemon == OtherPostfix, ev.Daemon == Postsuper:
@@ -229,7 +229,7 @@ func knownSundry(b []byte) bool {
 		"queue ID ", "name service error", "sacl_cache", "rewrite ", "mapping DSN", "wakeup", "initialized ", "TLS SNI ",
 		"requesting ", "scan_dir_push", "reconnect to ", "Postfix is using", "See http", "server certificate verification", "host ",
 	} {
-		if bytes.HasPrefix(b, []byte(p)) {
+		if has(b, p) {
 			return true
 		}
 	}

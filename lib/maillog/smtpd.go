@@ -7,24 +7,24 @@ import "bytes"
 func sessionLine(ev *Event, b []byte) (Class, bool) {
 	switch b[0] {
 	case 'c':
-		if rest, ok := bytes.CutPrefix(b, []byte("connect from ")); ok {
+		if rest, ok := cutPrefix(b, "connect from "); ok {
 			ev.Kind = KindConnect
 			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
 			return Used, true
 		}
 	case 'd':
-		if rest, ok := bytes.CutPrefix(b, []byte("disconnect from ")); ok {
+		if rest, ok := cutPrefix(b, "disconnect from "); ok {
 			ev.Kind = KindDisconnect
 			peer, counts := word(rest)
 			ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(peer)
 			counters(&ev.Counters, counts)
 			return Used, true
 		}
-		if bytes.HasPrefix(b, []byte("discarding EHLO keywords:")) {
+		if has(b, "discarding EHLO keywords:") {
 			return Noise, true
 		}
 	case 'w':
-		if rest, ok := bytes.CutPrefix(b, []byte("warning: ")); ok {
+		if rest, ok := cutPrefix(b, "warning: "); ok {
 			return smtpdWarning(ev, rest)
 		}
 	case 'i', 'S':
@@ -50,13 +50,13 @@ var (
 
 // abuseLine parses what smtpd says of a client that does not speak SMTP.
 func abuseLine(ev *Event, b []byte) (Class, bool) {
-	if rest, ok := bytes.CutPrefix(b, []byte("improper command pipelining after ")); ok {
+	if rest, ok := cutPrefix(b, "improper command pipelining after "); ok {
 		ev.Kind, ev.Action = KindAbuse, b[:len("improper command pipelining")]
 		stageFrom(ev, rest)
 		ev.Text = b
 		return Used, true
 	}
-	if rest, ok := bytes.CutPrefix(b, []byte("SSL_accept error from ")); ok {
+	if rest, ok := cutPrefix(b, "SSL_accept error from "); ok {
 		ev.Kind, ev.Action, ev.Stage, ev.Text = KindLost, b[:16], stageTLS, b
 		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
 		return Used, true
@@ -67,12 +67,12 @@ func abuseLine(ev *Event, b []byte) (Class, bool) {
 // smtpdWarning parses the warnings of smtpd that belong to a session. The
 // rest is for the operator.
 func smtpdWarning(ev *Event, b []byte) (Class, bool) {
-	if rest, ok := bytes.CutPrefix(b, []byte("non-SMTP command from ")); ok {
+	if rest, ok := cutPrefix(b, "non-SMTP command from "); ok {
 		ev.Kind, ev.Action, ev.Text = KindAbuse, b[:16], b
 		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
 		return Used, true
 	}
-	if rest, ok := bytes.CutPrefix(b, []byte("Illegal address syntax from ")); ok {
+	if rest, ok := cutPrefix(b, "Illegal address syntax from "); ok {
 		ev.Kind, ev.Action, ev.Text = KindAbuse, b[:22], b
 		ev.ClientName, ev.ClientIP, ev.ClientPort = endpoint(rest)
 		return Used, true
@@ -108,18 +108,18 @@ func smtpdWarning(ev *Event, b []byte) (Class, bool) {
 func lostLine(ev *Event, b []byte) bool {
 	var what int
 	switch {
-	case bytes.HasPrefix(b, []byte("lost connection after ")):
+	case has(b, "lost connection after "):
 		what = 15
-	case bytes.HasPrefix(b, []byte("timeout after ")):
+	case has(b, "timeout after "):
 		what = 7
-	case bytes.HasPrefix(b, []byte("too many errors after ")):
+	case has(b, "too many errors after "):
 		what = 15
-	case bytes.HasPrefix(b, []byte("bare <LF> received after ")):
+	case has(b, "bare <LF> received after "):
 		what = 18
-	case bytes.HasPrefix(b, []byte("bare <LF> after ")):
+	case has(b, "bare <LF> after "):
 		what = 9
-	case bytes.HasPrefix(b, []byte("exceeded time limit after ")), bytes.HasPrefix(b, []byte("queue file write error after ")),
-		bytes.HasPrefix(b, []byte("internal error after ")):
+	case has(b, "exceeded time limit after "), has(b, "queue file write error after "),
+		has(b, "internal error after "):
 		what = bytes.Index(b, []byte(" after "))
 	default:
 		return false
@@ -183,7 +183,7 @@ func tlsLine(ev *Event, b []byte) (Class, bool) {
 		"setting up TLS connection ", "initializing the ", "SSL_accept:", "mapped ", "table ", "using backwards-compatible",
 		"sasl_exceptions:", "fingerprint=", "subject_CN=",
 	} {
-		if bytes.HasPrefix(b, []byte(p)) {
+		if has(b, p) {
 			return Noise, true
 		}
 	}
@@ -197,13 +197,13 @@ func tlsLine(ev *Event, b []byte) (Class, bool) {
 	rest := b[i+15:]
 	client := true
 	switch {
-	case bytes.HasPrefix(rest, []byte("established from ")):
+	case has(rest, "established from "):
 		rest = rest[17:]
-	case bytes.HasPrefix(rest, []byte("reused from ")):
+	case has(rest, "reused from "):
 		rest = rest[12:]
-	case bytes.HasPrefix(rest, []byte("established to ")):
+	case has(rest, "established to "):
 		rest, client = rest[15:], false
-	case bytes.HasPrefix(rest, []byte("reused to ")):
+	case has(rest, "reused to "):
 		rest, client = rest[10:], false
 	default:
 		return 0, false
