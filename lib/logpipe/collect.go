@@ -114,9 +114,13 @@ type writer struct {
 	done chan struct{}
 }
 
-// newWriter starts a writer. Its first failure cancels the run.
-func newWriter(ctx context.Context, cancel context.CancelCauseFunc, db Store) *writer {
+// newWriter starts a writer. Its first failure cancels the run. fresh says that
+// nothing was in the store before this run.
+func newWriter(ctx context.Context, cancel context.CancelCauseFunc, db Store, fresh bool) *writer {
 	w := &writer{ch: make(chan *store.Batch, 1), done: make(chan struct{})}
+	search, asks := db.(searcher)
+	asks = asks && !fresh // an empty store knows nothing
+	left := tails{}
 	go func() {
 		defer close(w.done)
 		for {
@@ -126,6 +130,12 @@ func newWriter(ctx context.Context, cancel context.CancelCauseFunc, db Store) *w
 			case b, more := <-w.ch:
 				if !more {
 					return
+				}
+				if asks {
+					if err := left.drop(ctx, search, b); err != nil {
+						cancel(err)
+						return
+					}
 				}
 				if err := db.Commit(ctx, b); err != nil {
 					cancel(err)

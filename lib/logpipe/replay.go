@@ -59,6 +59,7 @@ const (
 
 // replay is one run. Its fields belong to the goroutine that parses.
 type replay struct {
+	fresh  bool // the store knew no log before this run
 	opt    Options
 	in     *logsource.Merger
 	slots  []reader
@@ -103,7 +104,7 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 		return nil, err
 	}
 	if db != nil {
-		r.writer = newWriter(ctx, cancel, db)
+		r.writer = newWriter(ctx, cancel, db, r.fresh)
 	}
 	done := make(chan error, 1)
 	go func() { done <- r.guarded(ctx) }()
@@ -137,6 +138,7 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 // begin loads what earlier runs left and skips what they have read.
 func (r *replay) begin(ctx context.Context, sources []*logsource.Source, db Store) error {
 	r.out = &collector{keep: db != nil}
+	r.fresh = !r.opt.Again
 	r.tracer = trace.New(r.opt.Trace, r.out)
 	var marks []logsource.Mark
 	if db != nil && !r.opt.Again {
@@ -145,6 +147,7 @@ func (r *replay) begin(ctx context.Context, sources []*logsource.Source, db Stor
 			return err
 		}
 		for _, p := range positions {
+			r.fresh = false
 			marks = append(marks, logsource.Mark{Prefix: p.Prefix, PrefixLen: p.PrefixLen, Offset: p.Offset})
 		}
 	}

@@ -248,7 +248,7 @@ func (t *Tracer) delivery(l *leg, ev *maillog.Event) {
 	if ev.Status == maillog.StatusSent || ev.Status == maillog.StatusBounced {
 		p.finals++
 	}
-	if !p.attempt(ev.Time) {
+	if l.seen || !p.attempt(ev.Time) {
 		return
 	}
 	if ev.Time < p.last {

@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"strings"
 
@@ -118,11 +117,14 @@ func (p *prints) again(h uint32) bool {
 // print is the fingerprint of a line: when, by whom, of what kind and length,
 // and for whom. It is the same in every process.
 func (t *Tracer) print(ev *maillog.Event) uint32 {
-	who := uint64(len(ev.Msg))<<32 | uint64(tail4(ev.Msg))
-	if r := ev.Rcpt; len(r) >= 8 {
-		who ^= binary.LittleEndian.Uint64(r)
+	h := mix(uint64(ev.Time)^uint64(ev.PID)<<40^uint64(ev.Kind)<<32, uint64(len(ev.Msg))<<32|uint64(tail4(ev.Msg)))
+	if len(ev.Rcpt) > 0 {
+		who := newIDHash()
+		who.add(view(ev.Rcpt))
+		who.add(view(ev.OrigTo))
+		h = mix(h, who.a)
 	}
-	return uint32(mix(uint64(ev.Time)^uint64(ev.PID)<<40^uint64(ev.Kind)<<32, who) >> 32)
+	return uint32(h >> 32)
 }
 
 // sameFold is strings.EqualFold for texts that are mostly the same.

@@ -39,6 +39,7 @@ type leg struct {
 	queuedAt    int64 // last time the queue manager took it up
 	lines       int32
 	prints      prints
+	seen        bool // its last line had come before
 
 	flags flags
 	via   evidence // how it was joined to from
@@ -328,7 +329,8 @@ func (t *Tracer) newLeg(h uint64, n *node, ev *maillog.Event) *leg {
 // touch notes that a line belongs to the leg.
 func (l *leg) touch(t *Tracer, ev *maillog.Event) {
 	l.first, l.last = min(l.first, ev.Time), max(l.last, ev.Time)
-	if !l.prints.again(t.print(ev)) {
+	l.seen = l.prints.again(t.print(ev))
+	if !l.seen {
 		l.lines++
 	}
 	l.dirty = true
