@@ -152,10 +152,13 @@ func postfixLine(ev *Event, msg []byte) Class {
 // src/global/mail_queue.h); long ids are base 52 without vowels: six digits of
 // seconds, four of microseconds, 'z', the inode.
 func queueID(msg []byte) (qid, rest []byte, ok bool) {
-	n := min(len(msg), 40)
 	i, all := 0, byte(idAny|idHex|idLong)
-	for i < n && idClass[msg[i]]&idAny != 0 {
-		all &= idClass[msg[i]]
+	for _, ch := range msg[:min(len(msg), 40)] {
+		c := idClass[ch]
+		if c == 0 {
+			break
+		}
+		all &= c
 		i++
 	}
 	if i < 6 || i+1 >= len(msg) || msg[i] != ':' || msg[i+1] != ' ' {

@@ -31,6 +31,7 @@ func (h *idHash) word(w uint64) {
 func (h *idHash) add(s string) {
 	h.word(uint64(len(s)) | 1<<32)
 	for len(s) >= 8 {
+		_ = s[7]
 		h.word(uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56)
 		s = s[8:]
@@ -121,7 +122,9 @@ func (t *Tracer) print(ev *maillog.Event) uint32 {
 	if len(ev.Rcpt) > 0 {
 		who := newIDHash()
 		who.add(view(ev.Rcpt))
-		who.add(view(ev.OrigTo))
+		if ev.OrigTo != nil {
+			who.add(view(ev.OrigTo))
+		}
 		h = mix(h, who.a)
 	}
 	return uint32(h >> 32)
