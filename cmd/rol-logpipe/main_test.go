@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -14,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/rolmail/rolmail/lib/maillog/store/storetest"
+	"github.com/rolmail/rolmail/tests/script"
 )
 
 func TestMain(m *testing.M) {
@@ -35,53 +34,12 @@ func TestScripts(t *testing.T) {
 			return false, errors.New("unknown condition " + cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "bytes": writeBytes, "gzip": pack(zip), "zstd": pack(zst), "head": head,
+			"status": script.Status, "bytes": script.Bytes, "gzip": pack(zip), "zstd": pack(zst), "head": head,
 			"newer": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(storetest.Newer(ts.MkAbs(args[0])))
 			},
 		},
 	})
-}
-
-// status N COMMAND... runs a command that must end with status N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		got = exit.ExitCode()
-	default:
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("status %d, want %d; stderr: %s", got, want, ts.ReadFile("stderr"))
-	}
-}
-
-// bytes FILE PIECE... appends pieces to a file: text in Go's string syntax
-// without the quotes, or text*N, repeated.
-func writeBytes(ts *testscript.TestScript, _ bool, args []string) {
-	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	ts.Check(err)
-	defer f.Close()
-	for _, piece := range args[1:] {
-		n := 1
-		if i := strings.LastIndexByte(piece, '*'); i >= 0 {
-			n, err = strconv.Atoi(piece[i+1:])
-			ts.Check(err)
-			piece = piece[:i]
-		}
-		text, err := strconv.Unquote(`"` + piece + `"`)
-		ts.Check(err)
-		_, err = f.WriteString(strings.Repeat(text, n))
-		ts.Check(err)
-	}
 }
 
 // pack FROM TO compresses a file.

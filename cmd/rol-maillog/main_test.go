@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 	"github.com/rolmail/rolmail/lib/maillog/store"
 	"github.com/rolmail/rolmail/lib/maillog/store/storetest"
+	"github.com/rolmail/rolmail/tests/script"
 )
 
 func TestMain(m *testing.M) {
@@ -31,30 +30,9 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(env.WorkDir+"/rol.cf", []byte("maillog_db = maillog.db\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "maildb": maildb, "newer": newer, "lines": lines, "bytes": writeBytes, "same": same, "write": write,
+			"status": script.Status, "maildb": maildb, "newer": newer, "lines": lines, "bytes": script.Bytes, "same": same, "write": write,
 		},
 	})
-}
-
-// status N COMMAND... runs a command that must end with status N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		got = exit.ExitCode()
-	default:
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("status %d, want %d; stderr: %s", got, want, ts.ReadFile("stderr"))
-	}
 }
 
 // lines N [FILE]: standard output, or a file, has N lines.
@@ -68,13 +46,6 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strings.Count(ts.ReadFile(file), "\n"); neg || got != want {
 		ts.Fatalf("%s has %d lines, want %d", file, got, want)
 	}
-}
-
-// bytes FILE TEXT writes a file of a quoted Go string.
-func writeBytes(ts *testscript.TestScript, _ bool, args []string) {
-	text, err := strconv.Unquote(`"` + args[1] + `"`)
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
 }
 
 // same COMMAND...: the program leaves the directory as it was.

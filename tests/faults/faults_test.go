@@ -24,11 +24,7 @@ import (
 	"github.com/rolmail/rolmail/tests/peer"
 )
 
-func TestMain(m *testing.M) {
-	status := m.Run()
-	peer.Clean()
-	os.Exit(status)
-}
+func TestMain(m *testing.M) { os.Exit(peer.Run(m)) }
 
 // points are the moments of count at which to strike.
 func points(t *testing.T, count, few int) []int {

@@ -13,11 +13,7 @@ import (
 	"github.com/rolmail/rolmail/tests/peer"
 )
 
-func TestMain(m *testing.M) {
-	status := m.Run()
-	peer.Clean()
-	os.Exit(status)
-}
+func TestMain(m *testing.M) { os.Exit(peer.Run(m)) }
 
 // aLab is a log with its truth.
 type aLab struct{ name, log, truth string }

@@ -19,11 +19,7 @@ import (
 	"github.com/rolmail/rolmail/tests/peer"
 )
 
-func TestMain(m *testing.M) {
-	status := m.Run()
-	peer.Clean()
-	os.Exit(status)
-}
+func TestMain(m *testing.M) { os.Exit(peer.Run(m)) }
 
 // help is what a program says of itself.
 type help struct {

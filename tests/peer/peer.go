@@ -89,7 +89,7 @@ var built struct {
 }
 
 // Program builds cmd/<name>, once, and returns the path of the binary.
-// Call Clean from TestMain to remove what it built.
+// A package that uses it has a TestMain with Run, to remove what was built.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	built.Lock()
@@ -114,8 +114,14 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
-// Clean removes the programs that Program built.
-func Clean() {
+// Run runs a package's tests, then removes the programs that Program built,
+// and returns the exit status.
+func Run(m *testing.M) int {
+	defer clean()
+	return m.Run()
+}
+
+func clean() {
 	built.Lock()
 	defer built.Unlock()
 	if built.dir != "" {
