@@ -52,7 +52,7 @@ func (m *Meter) Show(w io.Writer, sources []*logsource.Source) (stop func()) {
 			case <-tick.C:
 				done, size := total(sources)
 				line := m.line(time.Since(begun), done, size)
-				fmt.Fprint(w, "\r\x1b[K"+cutTo(line, term.Width(w), true))
+				fmt.Fprint(w, "\r\x1b[K"+term.Fit(line, term.Width(w)))
 			}
 		}
 	}()

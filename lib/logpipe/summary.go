@@ -69,22 +69,16 @@ func (s *Summary) WriteShapes(w io.Writer, asJSON bool) error {
 		}
 		return nil
 	}
-	width := term.Width(w)
+	columns := 0 // no limit
+	if term.IsTerminal(w) {
+		columns = max(term.Width(w)-10, 40)
+	}
 	for _, sh := range s.Shapes {
 		_, err := fmt.Fprintf(w, "%8d  %s\n%10s%s\n", sh.Count, term.Printable(sh.Shape),
-			"", cutTo(term.Printable(sh.Sample), max(width-10, 40), term.IsTerminal(w)))
+			"", term.Fit(sh.Sample, columns))
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// cutTo shortens s to so many columns, on a terminal.
-func cutTo(s string, columns int, terminal bool) string {
-	r := []rune(s)
-	if !terminal || len(r) <= columns {
-		return s
-	}
-	return string(r[:columns-1]) + "…"
 }

@@ -76,8 +76,8 @@ func (t *table) measure() {
 	t.set = true
 	t.id = minIDW
 	for _, r := range t.peek {
-		t.id = max(t.id, columnsOf(term.Printable(shortID(r))))
-		t.addr = max(t.addr, columnsOf(fromTo(r, 0)))
+		t.id = max(t.id, term.Columns(term.Printable(shortID(r))))
+		t.addr = max(t.addr, term.Columns(fromTo(r, 0)))
 	}
 	t.id = min(t.id, 20)
 	t.addr = min(t.addr, maxAddrW)
@@ -92,21 +92,21 @@ func (t *table) print(r *flat.Row) error { return t.line(r, r.Outcome) }
 // line prints a row, with a word for its outcome.
 func (t *table) line(r *flat.Row, outcome string) error {
 	at := time.UnixMilli(r.TS).In(t.loc).Format(stamp)
-	shown := t.paint(r.Outcome, pad(fit(outcome, 0), outcomeW))
-	id := pad(fit(shortID(r), t.id), t.id)
+	shown := t.paint(r.Outcome, pad(term.Fit(outcome, 0), outcomeW))
+	id := pad(term.Fit(shortID(r), t.id), t.id)
 	var s string
 	switch {
 	case t.width == 0:
-		s = fmt.Sprintf("%s  %s  %s  %s  %s", at, shown, id, pad(fromTo(r, 0), t.addr), fit(why(r), 0))
+		s = fmt.Sprintf("%s  %s  %s  %s  %s", at, shown, id, pad(fromTo(r, 0), t.addr), term.Fit(why(r), 0))
 	case t.width >= twoLines:
-		left := t.width - len(at) - columnsOf(pad(outcome, outcomeW)) - t.id - t.addr - 4*separator
-		s = fmt.Sprintf("%s  %s  %s  %s  %s", at, shown, id, pad(fromTo(r, t.addr), t.addr), fit(why(r), left))
+		left := t.width - len(at) - term.Columns(pad(outcome, outcomeW)) - t.id - t.addr - 4*separator
+		s = fmt.Sprintf("%s  %s  %s  %s  %s", at, shown, id, pad(fromTo(r, t.addr), t.addr), term.Fit(why(r), left))
 	default:
-		left := t.width - len(at) - columnsOf(pad(outcome, outcomeW)) - 2*separator
+		left := t.width - len(at) - term.Columns(pad(outcome, outcomeW)) - 2*separator
 		s = fmt.Sprintf("%s  %s  %s", at, shown, fromTo(r, max(left, 20)))
 		const indent = "     "
 		if left := t.width - len(indent) - t.id - separator; left > 0 {
-			s = strings.TrimRight(s, " ") + "\n" + indent + id + "  " + fit(why(r), left)
+			s = strings.TrimRight(s, " ") + "\n" + indent + id + "  " + term.Fit(why(r), left)
 		}
 	}
 	_, err := fmt.Fprintln(t.w, strings.TrimRight(s, " "))
@@ -129,7 +129,7 @@ func fromTo(r *flat.Row, columns int) string {
 	from, to := r.Sender, r.Rcpt
 	switch {
 	case from == "" && to == "":
-		return fit(clientOf(r), columns)
+		return term.Fit(clientOf(r), columns)
 	case from == "":
 		from = "<>"
 	}
@@ -141,7 +141,7 @@ func fromTo(r *flat.Row, columns int) string {
 		return term.Printable(from) + arrow + term.Printable(to)
 	}
 	left := columns - len(arrow)
-	a, b := columnsOf(term.Printable(from)), columnsOf(term.Printable(to))
+	a, b := term.Columns(term.Printable(from)), term.Columns(term.Printable(to))
 	if a+b > left { // the shorter one may keep its length
 		half := left / 2
 		switch {

@@ -75,7 +75,7 @@ func TestTableFits(t *testing.T) {
 		}
 		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 		for _, line := range lines {
-			if n := columnsOf(line); n > max(width, 60) {
+			if n := term.Columns(line); n > max(width, 60) {
 				t.Fatalf("width %d: a line of %d columns: %s", width, n, line)
 			}
 		}
@@ -122,16 +122,16 @@ func TestColumnsOf(t *testing.T) {
 	for s, want := range map[string]int{
 		"": 0, "abc": 3, "日本": 4, "e\u0301": 1, "ﬀ": 1, "ｆ": 2, "👍": 2, "אב": 2, "\u200b": 0,
 	} {
-		if got := columnsOf(s); got != want {
+		if got := term.Columns(s); got != want {
 			t.Errorf("%q: %d, want %d", s, got, want)
 		}
 	}
 	for _, s := range nasty {
 		for limit := range 40 {
-			if got := fit(s, limit+1); columnsOf(got) > limit+1 {
+			if got := term.Fit(s, limit+1); term.Columns(got) > limit+1 {
 				t.Errorf("%q in %d: %q", s, limit+1, got)
 			}
-			if got := fitAddress(s, limit+1); columnsOf(got) > limit+1 || safe(got) != "" {
+			if got := fitAddress(s, limit+1); term.Columns(got) > limit+1 || safe(got) != "" {
 				t.Errorf("address %q in %d: %q", s, limit+1, got)
 			}
 		}
