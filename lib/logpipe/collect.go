@@ -120,7 +120,7 @@ func newWriter(ctx context.Context, cancel context.CancelCauseFunc, db Store, fr
 	w := &writer{ch: make(chan *store.Batch, 1), done: make(chan struct{})}
 	search, asks := db.(searcher)
 	asks = asks && !fresh // an empty store knows nothing
-	left := tails{}
+	left := leftOut{}
 	go func() {
 		defer close(w.done)
 		for {

@@ -22,14 +22,14 @@ const (
 	tailLate = 5 * 60 * 1000        // how long after its end a line may come
 )
 
-// tails are the rows that were left out, and the rows that they are part of.
-type tails map[flat.ID]flat.ID
+// leftOut are the rows that were not written, and the rows that they are part of.
+type leftOut map[flat.ID]flat.ID
 
-// maxTails bounds tails; what a bounce is about is rarely far before it.
-const maxTails = 10_000
+// maxLeftOut bounds leftOut; what a bounce is about is rarely far before it.
+const maxLeftOut = 10_000
 
 // drop takes out of a batch what the store knows already and better.
-func (t tails) drop(ctx context.Context, db searcher, b *store.Batch) error {
+func (l leftOut) drop(ctx context.Context, db searcher, b *store.Batch) error {
 	kept := b.Rows[:0]
 	for _, r := range b.Rows {
 		if !headless(r) && (r.Kind != flat.KindMail || r.Rcpt != "") {
@@ -44,15 +44,15 @@ func (t tails) drop(ctx context.Context, db searcher, b *store.Batch) error {
 			kept = append(kept, r)
 			continue
 		}
-		if len(t) >= maxTails {
-			clear(t)
+		if len(l) >= maxLeftOut {
+			clear(l)
 		}
-		t[r.ID] = whole
+		l[r.ID] = whole
 	}
 	clear(b.Rows[len(kept):])
 	b.Rows = kept
 	for _, r := range kept {
-		if whole, ok := t[r.ParentID]; ok {
+		if whole, ok := l[r.ParentID]; ok {
 			r.ParentID = whole
 		}
 	}
