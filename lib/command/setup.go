@@ -14,7 +14,6 @@ import (
 
 	"github.com/rolmail/rolmail/lib/config"
 	"github.com/rolmail/rolmail/lib/sysexits"
-	"github.com/rolmail/rolmail/lib/term"
 )
 
 // ConfigEnv names the configuration file where --config does not.
@@ -168,9 +167,6 @@ func Interrupted(ctx context.Context) bool {
 	_, ok := context.Cause(ctx).(interrupted)
 	return ok
 }
-
-// Printable is term.Printable.
-func Printable(s string) string { return term.Printable(s) }
 
 // version may be set by the linker: -X github.com/rolmail/rolmail/lib/command.version=1.0.
 var version string

@@ -366,9 +366,6 @@ func (s *Source) Close() {
 // Name is the name of the file.
 func (s *Source) Name() string { return s.name }
 
-// Lines is how many lines were given out, Cut how many of them were too long.
-func (s *Source) Lines() int64 { return s.lines }
-
 // Cut is how many lines were longer than MaxLine.
 func (s *Source) Cut() int64 { return s.cut }
 

@@ -21,7 +21,7 @@ func deliveryLine(ev *Event, b []byte) Class {
 				v, b = cutComma(b[6:])
 				ev.Relay = v
 				ev.RelayName, ev.RelayIP, ev.RelayPort = endpoint(v)
-				if len(ev.RelayIP) > 0 && (ev.RelayIP[0] == '/' || bytes.IndexByte(ev.RelayIP, '/') >= 0) { // a socket
+				if bytes.IndexByte(ev.RelayIP, '/') >= 0 { // a socket
 					ev.RelayIP = nil
 				}
 				continue
