@@ -150,3 +150,31 @@ func TestManyRejectsInOneSessionAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// Sessions that are over but that mails still need do not count against
+// MaxSessions: making room must not search among them for ever, nor drop the
+// live session of the process that had them.
+func TestEvictionPassesOverSessionsThatMailsKeep(t *testing.T) {
+	rows := rowSet{}
+	f := newFeeder(trace.Options{MaxSessions: 2}, rows)
+	f.line("postfix/smtpd[1]: connect from a.example.net[192.0.2.1]")
+	f.line("postfix/smtpd[1]: 4000000001: client=a.example.net[192.0.2.1]")
+	f.line("postfix/smtpd[1]: connect from b.example.net[192.0.2.2]") // the disconnect was lost
+	for pid := 2; pid < 20; pid++ {
+		f.line("postfix/smtpd[%d]: connect from c.example.net[192.0.2.3]", pid)
+		if n := f.tr.Stats().Sessions; n > 2 {
+			t.Fatalf("%d sessions are open, the bound is 2", n)
+		}
+		if pid == 2 { // the two newest are live: this is one of them
+			f.line("postfix/smtpd[1]: lost connection after RCPT from b.example.net[192.0.2.2]")
+			f.line("postfix/smtpd[1]: disconnect from b.example.net[192.0.2.2] ehlo=1 mail=1 rcpt=1 commands=3")
+		}
+	}
+	f.tr.Sync()
+	for _, r := range rows {
+		if r.ClientIP == "192.0.2.2" && r.Kind == flat.KindAbort {
+			return
+		}
+	}
+	t.Error("the session of 192.0.2.2, which broke off, has no row")
+}

@@ -77,17 +77,7 @@ func (t *Tracer) expire() {
 const endedLinger = 10 * 1_000_000
 
 func (t *Tracer) expireSessions() {
-	t.eachDue(qEnded, endedLinger, 0, func(it *item) {
-		s := it.thing.(*session)
-		if s.refs <= 0 {
-			t.sessionDone(s)
-			return
-		}
-		if t.sessions[s.key.hash()] == s {
-			delete(t.sessions, s.key.hash())
-		}
-		t.unqueue(it) // its legs keep it
-	})
+	t.eachDue(qEnded, endedLinger, 0, func(it *item) { t.endSession(it.thing.(*session)) })
 	t.eachDue(qSession, t.opt.SessionIdle.Microseconds(), 0, func(it *item) {
 		t.stats.Evicted++
 		t.closeSession(it.thing.(*session))

@@ -82,24 +82,44 @@ func (t *Tracer) session(k sessionKey, ev *maillog.Event) *session {
 		}
 		s.key, s.serial, s.first, s.last, s.thing = k, t.serial, ev.Time, ev.Time, s
 		t.sessions[k.hash()] = s
-		for len(t.sessions) > t.opt.MaxSessions {
-			t.evictSession()
+		for len(t.sessions) > t.opt.MaxSessions && t.evictSession() {
 		}
 	}
 	t.touchSession(s, ev)
 	return s
 }
 
-func (t *Tracer) evictSession() {
-	it := t.byQueue[qEnded].head
-	if it == nil {
-		it = t.byQueue[qSession].head
+// evictSession makes room: one that ended first, before its time. It reports
+// whether there was any. Each call takes one out of its queue.
+func (t *Tracer) evictSession() bool {
+	before := len(t.sessions)
+	if it := t.byQueue[qEnded].head; it != nil {
+		t.endSession(it.thing.(*session))
+	} else if it := t.byQueue[qSession].head; it != nil {
+		t.closeSession(it.thing.(*session))
+	} else {
+		return false
 	}
-	if it == nil {
+	t.stats.Evicted += int64(before - len(t.sessions))
+	return true
+}
+
+// endSession forgets a session that has waited for late lines; what refers to
+// it keeps it alive.
+func (t *Tracer) endSession(s *session) {
+	if s.refs <= 0 {
+		t.sessionDone(s)
 		return
 	}
-	t.stats.Evicted++
-	t.closeSession(it.thing.(*session))
+	t.detach(s)
+	t.unqueue(&s.item)
+}
+
+// detach makes the process free for another session, if it has none yet.
+func (t *Tracer) detach(s *session) {
+	if t.sessions[s.key.hash()] == s {
+		delete(t.sessions, s.key.hash())
+	}
 }
 
 func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
@@ -296,7 +316,7 @@ func (t *Tracer) screenKey(n *node, ev *maillog.Event) sessionKey {
 // closeSession gives the session's row, if it has one, and forgets it; legs
 // that need it keep it alive.
 func (t *Tracer) closeSession(s *session) {
-	delete(t.sessions, s.key.hash())
+	t.detach(s)
 	s.ended = true
 	t.put(&s.item, qEnded)
 	if s.refs > 0 {
@@ -307,9 +327,7 @@ func (t *Tracer) closeSession(s *session) {
 
 // sessionDone ends a session that nothing refers to.
 func (t *Tracer) sessionDone(s *session) {
-	if t.sessions[s.key.hash()] == s {
-		delete(t.sessions, s.key.hash())
-	}
+	t.detach(s)
 	t.sessionRow(s)
 	t.unqueue(&s.item)
 	if s.stored {
