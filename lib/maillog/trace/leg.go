@@ -76,11 +76,11 @@ const (
 	isRefused
 	isRequeued
 	isProbe
-	sessionOver // its session has ended
-	breakSeen   // lost connection or timeout named this queue id
-	wasQueued   // went through the queue manager at least once
-	isDoubled   // its lines come twice
-	overflow    // more recipients than MaxRcpts
+	_         // these values are stored: what is gone leaves a gap
+	breakSeen // lost connection or timeout named this queue id
+	_
+	isDoubled // its lines come twice
+	overflow  // more recipients than MaxRcpts
 )
 
 func (l *leg) has(f flags) bool { return l.flags&f != 0 }

@@ -277,12 +277,7 @@ func (t *Tracer) awaitNext(l *leg, qid []byte, via evidence) {
 
 // awaitPrevious looks for the leg that a leg says it came from.
 func (t *Tracer) awaitPrevious(l *leg, via evidence) {
-	qid := l.bytes(l.origQID)
-	h := t.hash(qid)
-	w := waiter{leg: l, edge: via}
-	if !t.resolveLeg(w, h, qid) {
-		t.await(h, w)
-	}
+	t.awaitNext(l, l.bytes(l.origQID), via)
 }
 
 // notify handles "sender non-delivery notification: Q2", which names the

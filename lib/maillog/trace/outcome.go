@@ -8,7 +8,7 @@ import (
 )
 
 // outcome decides what became of a recipient at the end of its path.
-func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
+func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict) {
 	tip := path[len(path)-1]
 	l, p := tip.l, tip.p
 	r.Outcome = flat.Unknown
@@ -31,7 +31,7 @@ func (t *Tracer) outcome(r *flat.Row, path []hop, v verdict, final bool) {
 		case p.fromMTA || t.filter(l.str(p.relay)):
 			// the next leg decides, and it is not known
 		case v.x != nil && v.l == l && t.byFilter(l, p):
-			if v.x.passed && v.x.queuedAs.n > 0 || !v.x.passed {
+			if !v.x.passed || v.x.queuedAs.n > 0 {
 				return // the next leg, or the line that says what was done, is missing
 			}
 			set(flat.Sent, p.last)

@@ -111,7 +111,7 @@ func (t *Tracer) refusedRow(n *node, ev *maillog.Event, s *session, l *leg, kind
 		h.add(r.Rcpt)
 	}
 	r.ID = h.id(r.TS)
-	if len(ev.AmID) > 0 || t.amavis && final(ev.Stage) {
+	if len(ev.AmID) > 0 {
 		t.holdForVerdict(ev, r)
 	}
 	t.emit(r)
@@ -120,10 +120,10 @@ func (t *Tracer) refusedRow(n *node, ev *maillog.Event, s *session, l *leg, kind
 // final tells the stages at which the whole message is refused.
 func final(stage []byte) bool {
 	switch string(stage) {
-	case "DATA", "END-OF-MESSAGE", "END-OF-DATA", "BDAT", "header", "body", "mime-header", "nested-header", "mime-error", "content", "EOM":
+	case "DATA", "END-OF-MESSAGE", "END-OF-DATA", "BDAT", "EOM":
 		return true
 	}
-	return false
+	return isContentStage(stage)
 }
 
 // tooManyRejects counts what one session was refused beyond the cap.
@@ -176,9 +176,6 @@ type refusal struct {
 // holdForVerdict joins a refused message with the scan that refused it, or
 // keeps its row until the scan comes.
 func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
-	if len(ev.AmID) == 0 {
-		return
-	}
 	key := mix(t.hash(ev.AmID), 'A')
 	for _, w := range t.wait[key] {
 		if w.scan != nil && w.scan.matches(r.Sender, r.Rcpt) {

@@ -196,7 +196,7 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 	scanned := t.fromScans(r, path)
 	t.clientBehind(r, path, scanned)
 	senderBehind(r, path, scanned)
-	t.outcome(r, path, scanned, final)
+	t.outcome(r, path, scanned)
 	last := int64(0)
 	for _, h := range path {
 		last = max(last, h.l.last)

@@ -141,7 +141,6 @@ func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
 	}
 }
 
-// noClient is what smtpd logs for a client that was gone before it looked.
 func (s *session) client(ev *maillog.Event) {
 	s.setNew(&s.clientName, ev.ClientName)
 	s.setNew(&s.clientIP, ev.ClientIP)
@@ -160,7 +159,11 @@ func (s *session) sameClient(ev *maillog.Event) bool {
 func (t *Tracer) smtpd(n *node, ev *maillog.Event) *session {
 	k := sessionKey{node: n, pid: ev.PID}
 	s := t.sessions[k.hash()]
-	if s != nil && (!s.sameClient(ev) || s.ended && ev.Time > s.last+1_000_000) {
+	if s != nil {
+		if s.sameClient(ev) && (!s.ended || ev.Time <= s.last+1_000_000) {
+			t.touchSession(s, ev)
+			return s
+		}
 		t.closeSession(s)
 	}
 	return t.session(k, ev)

@@ -181,7 +181,7 @@ func (t *Tracer) revive(c *coder, r restored) {
 		sc := &scan{serial: r.serial, stored: true}
 		sc.thing = sc
 		sc.code(c)
-		sc.key = mix(mix(sc.node.hash, t.hash(sc.bytes(sc.amid))), uint64(c.pid))
+		sc.key = mix(mix(sc.node.hash, t.hash(sc.bytes(sc.amid))), uint64(sc.pid))
 		t.scans[sc.key] = sc
 		if l := c.legs[c.links[0]]; l != nil {
 			sc.leg = l
@@ -262,7 +262,6 @@ type coder struct {
 
 	links []uint64 // of the object being read
 	open  bool
-	pid   int64
 	legs  map[uint64]*leg
 	sess  map[uint64]*session
 	order []*leg

@@ -113,7 +113,6 @@ func (sc *scan) code(c *coder) {
 		sc.node = c.t.nodeNamed("", "")
 	}
 	coded(c, &sc.pid)
-	c.pid = sc.pid
 	coded(c, &sc.first)
 	coded(c, &sc.last)
 	coded(c, &sc.lines)
