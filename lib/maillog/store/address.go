@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
@@ -64,7 +65,7 @@ func newAddress(s string) (*address, error) {
 	if s == "<>" {
 		return &address{null: true}, nil
 	}
-	bare := strings.TrimSuffix(strings.TrimPrefix(s, "<"), ">")
+	bare := bareID(s)
 	if bare == "" || bare == "@" {
 		return nil, fmt.Errorf("%.80q: want an address, @domain, user@, or a pattern with *", s)
 	}
@@ -120,14 +121,5 @@ func (a *address) match(s string) bool {
 	if a.domains == nil {
 		return a.domain.match(s[i+1:])
 	}
-	return contains(a.domains, flat.Domain(s))
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.domains, flat.Domain(s))
 }

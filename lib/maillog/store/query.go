@@ -167,7 +167,8 @@ func oneOf(list []string, v string) bool {
 	return false
 }
 
-// bareID is a message id or queue id as the columns have it.
+// bareID is a message id, a queue id or an address without its <>, as the
+// columns have it.
 func bareID(s string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(s, "<"), ">")
 }

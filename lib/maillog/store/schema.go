@@ -167,22 +167,10 @@ func readSchema(c *lite.Conn, old *schema) (*schema, error) {
 	}
 	s := &schema{version: v, indexed: map[string][]string{}}
 	// sqlite_schema has no index: this reads all of it, a small table.
-	st, err := c.Prepare("SELECT type, name, tbl_name FROM sqlite_schema ORDER BY name")
-	if err != nil {
-		return nil, err
-	}
-	defer st.Close()
-	for {
-		more, err := st.Step()
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			return s, nil
-		}
+	err = each(c, "SELECT type, name, tbl_name FROM sqlite_schema ORDER BY name", func(st *lite.Stmt) error {
 		day := dayOf(st.Text(2))
 		if day == "" {
-			continue
+			return nil
 		}
 		switch name := st.Text(1); st.Text(0) {
 		case "table":
@@ -192,17 +180,17 @@ func readSchema(c *lite.Conn, old *schema) (*schema, error) {
 				s.indexed[day] = append(s.indexed[day], short)
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return s, nil
 }
 
 // has reports whether a day has an index.
 func (s *schema) has(day, name string) bool {
-	for _, x := range s.indexed[day] {
-		if x == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.indexed[day], name)
 }
 
 // missing are the statements that make the indexes that days lack.

@@ -74,7 +74,6 @@ const busyWait = 60 * time.Second
 // Finish); any number may search meanwhile.
 type DB struct {
 	path string
-	mode Mode
 	wait time.Duration
 
 	mu sync.Mutex // the writer's
@@ -89,7 +88,7 @@ func Open(where string, mode Mode) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{path: path, mode: mode, wait: busyWait}
+	db := &DB{path: path, wait: busyWait}
 	if mode == ReadWrite {
 		if err := db.openWriter(); err != nil {
 			return nil, err

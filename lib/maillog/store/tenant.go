@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -30,16 +31,7 @@ func newTenant(domain string) (*tenant, error) {
 
 // owns reports whether a domain is the tenant's: the same, not one below it.
 func (t *tenant) owns(domain string) bool {
-	if domain == "" {
-		return false
-	}
-	domain = strings.ToLower(domain)
-	for _, d := range t.domains {
-		if d == domain {
-			return true
-		}
-	}
-	return false
+	return domain != "" && slices.Contains(t.domains, strings.ToLower(domain))
 }
 
 // view returns what the tenant may see of a row, nil for nothing. A row is the
