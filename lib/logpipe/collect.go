@@ -17,13 +17,18 @@ type collector struct {
 	seen map[[32]byte]logsource.Mark
 }
 
+func newCollector(keep bool) *collector {
+	c := &collector{keep: keep}
+	if keep {
+		c.at = make(map[flat.ID]int, commitRows)
+	}
+	return c
+}
+
 // Put takes a row. Of several with one id in a batch the newest counts.
 func (c *collector) Put(r *flat.Row) {
 	if !c.keep {
 		return
-	}
-	if c.at == nil {
-		c.at = make(map[flat.ID]int, commitRows)
 	}
 	if i, ok := c.at[r.ID]; ok && i >= 0 {
 		c.rows[i] = r.Clone()
@@ -37,9 +42,6 @@ func (c *collector) Put(r *flat.Row) {
 func (c *collector) Delete(id flat.ID) {
 	if !c.keep {
 		return
-	}
-	if c.at == nil {
-		c.at = make(map[flat.ID]int, commitRows)
 	}
 	if i, ok := c.at[id]; ok && i >= 0 {
 		c.rows[i] = nil

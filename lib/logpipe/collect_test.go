@@ -19,7 +19,7 @@ func TestCollector(t *testing.T) {
 		r.ID, r.Reason = ids[i], reason
 		return &r
 	}
-	c := &collector{keep: true}
+	c := newCollector(true)
 	for range 2 { // a batch leaves nothing to the next
 		c.Put(row(0, "stays"))
 		c.Put(row(1, "first"))
@@ -53,7 +53,7 @@ func TestCollector(t *testing.T) {
 
 // What Put keeps does not change with the tracer's buffers.
 func TestCollectorCopies(t *testing.T) {
-	c := &collector{keep: true}
+	c := newCollector(true)
 	var r flat.Row
 	r.Clear()
 	r.ID, r.Reason = flat.MakeID(1, 1, 1), "one"

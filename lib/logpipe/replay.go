@@ -137,7 +137,7 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 
 // begin loads what earlier runs left and skips what they have read.
 func (r *replay) begin(ctx context.Context, sources []*logsource.Source, db Store) error {
-	r.out = &collector{keep: db != nil}
+	r.out = newCollector(db != nil)
 	r.fresh = !r.opt.Again
 	r.tracer = trace.New(r.opt.Trace, r.out)
 	var marks []logsource.Mark

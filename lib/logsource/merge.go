@@ -99,19 +99,16 @@ func (m *Merger) advance(i int) bool {
 	s := &m.slots[i]
 	for {
 		line, err := s.src.Next()
+		if err != nil && err != io.EOF && s.err == nil {
+			s.err = err
+		}
 		if twin := s.src.twin; twin != nil && (err != nil || s.src.Partial()) {
 			twin.skip(s.src.after)
-			if err != nil && err != io.EOF && s.err == nil {
-				s.err = err
-			}
 			s.src.Close()
 			s.src = twin
 			continue
 		}
 		if err != nil {
-			if err != io.EOF && s.err == nil {
-				s.err = err
-			}
 			s.line = nil
 			s.src.Close()
 			return false

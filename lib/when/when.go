@@ -74,9 +74,8 @@ func local(words []string, now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	clock := time.Time{} // of year 0: midnight
-	hasClock := false
 	if c, ok := clockTime(words[len(words)-1]); ok {
-		clock, hasClock = c, true
+		clock = c
 		words = words[:len(words)-1]
 	}
 	y, m, d := now.Date()
@@ -102,7 +101,7 @@ func local(words []string, now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	t := wall(y, m, d, clock, now.Location())
-	return t, sane(t) && (hasClock || len(words) > 0)
+	return t, sane(t)
 }
 
 func exists(y int, m time.Month, d int) bool {
