@@ -59,15 +59,13 @@ const (
 
 // replay is one run. Its fields belong to the goroutine that parses.
 type replay struct {
+	correlator
 	fresh  bool // the store knew no log before this run
 	opt    Options
 	in     *logsource.Merger
 	slots  []reader
 	tails  []tail
-	tracer *trace.Tracer
-	out    *collector
-	writer *writer // nil for a dry run
-	count  *counters
+	writer *writer   // nil for a dry run
 	commit time.Time // of the last batch
 }
 
@@ -99,7 +97,7 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	begun := time.Now()
-	r := &replay{opt: opt, count: newCounters(), commit: begun}
+	r := &replay{opt: opt, commit: begun}
 	if err := r.begin(ctx, sources, db); err != nil {
 		return nil, err
 	}
@@ -137,9 +135,8 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 
 // begin loads what earlier runs left and skips what they have read.
 func (r *replay) begin(ctx context.Context, sources []*logsource.Source, db Store) error {
-	r.out = newCollector(db != nil)
+	r.correlator = newCorrelator(r.opt.Trace, db != nil)
 	r.fresh = !r.opt.Again
-	r.tracer = trace.New(r.opt.Trace, r.out)
 	var marks []logsource.Mark
 	if db != nil && !r.opt.Again {
 		positions, err := db.Load(ctx, r.tracer.Restore)
@@ -217,15 +214,7 @@ func (r *replay) use(slot int, line []byte) {
 	if s.event.Class != maillog.Foreign {
 		s.recognised++
 	}
-	switch s.event.Class {
-	case maillog.Used:
-		r.count.used++
-		r.tracer.Add(&s.event)
-	case maillog.Noise:
-		r.count.addNoise(s.event.Program)
-	default:
-		r.count.addUnparsed(s.parser.Shape(line, &s.event), line, s.event.Class == maillog.Foreign)
-	}
+	r.add(s.parser, &s.event, line)
 }
 
 // check is what is done now and then.
