@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime/debug"
 	"time"
 
 	"github.com/rolmail/rolmail/lib/logsource"
@@ -181,7 +180,7 @@ func (r *replay) guarded(ctx context.Context) (err error) {
 			r.writer.close()
 		}
 		if v := recover(); v != nil {
-			err = sysexits.Errorf(sysexits.Bug, "this is a bug, please report it: panic: %v\n%s", v, debug.Stack())
+			err = bug(v)
 		}
 	}()
 	return r.run(ctx)
