@@ -112,7 +112,7 @@ func benchDB(b *testing.B) *DB {
 	if dir == "" {
 		dir = b.TempDir()
 	}
-	path := filepath.Join(dir, fmt.Sprintf("bench-%d-v%d.db", days, schemaVersion))
+	path := filepath.Join(dir, fmt.Sprintf("bench-%d-v%d.db", days, sqliteVersion))
 	if _, err := os.Stat(path + ".done"); err != nil {
 		_ = os.Remove(path)
 		db := openAt(b, path, ReadWrite)
@@ -223,7 +223,7 @@ func BenchmarkManyDays(b *testing.B) {
 	if err := writer.Finish(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	path := writer.Path()
+	path := writer.Where()
 	writer.Close()
 	b.Run("open", func(b *testing.B) {
 		for b.Loop() {

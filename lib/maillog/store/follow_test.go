@@ -67,7 +67,7 @@ func TestFollow(t *testing.T) {
 	writer := openTemp(t)
 	put := func(rows ...*flat.Row) { t.Helper(); commit(t, writer, &Batch{Rows: rows}) }
 	put(named(noon, "old", flat.Sent, 1, "a.example"))
-	ro := openAt(t, writer.Path(), ReadOnly)
+	ro := openAt(t, writer.Where(), ReadOnly)
 	all, mine := follow(t, ro, &Query{}), follow(t, ro, &Query{Domain: "a.example"})
 	sent := follow(t, ro, &Query{Outcomes: []string{flat.Sent}, Since: noon + 3})
 
@@ -93,7 +93,7 @@ func TestFollow(t *testing.T) {
 func TestFollowOverWriters(t *testing.T) {
 	db := openTemp(t)
 	commit(t, db, &Batch{Rows: []*flat.Row{named(noon, "old", flat.Sent, 1, "a.example")}})
-	path := db.Path()
+	path := db.Where()
 	db.Close()
 	f := follow(t, openAt(t, path, ReadOnly), &Query{})
 	for i := range int64(3) {
@@ -149,7 +149,7 @@ func TestFollowerLeftBehind(t *testing.T) {
 	if missed != 1 {
 		t.Errorf("missed %d times in a huge commit", missed)
 	}
-	if n, err := db.w.c.Int("SELECT count(*) FROM changes"); err != nil || n > keepCommits {
+	if n, err := sqlite(db).w.c.Int("SELECT count(*) FROM changes"); err != nil || n > keepCommits {
 		t.Errorf("%d commits are kept, %v", n, err)
 	}
 }

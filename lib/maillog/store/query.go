@@ -58,6 +58,15 @@ type compiled struct {
 
 func usage(format string, args ...any) error { return sysexits.Errorf(sysexits.Usage, format, args...) }
 
+// compile reads a query as the database's texts are.
+func (db *DB) compile(q *Query) (*compiled, error) {
+	c := *q
+	for _, s := range []*string{&c.Sender, &c.Rcpt, &c.Client, &c.Helo, &c.QueueID, &c.MessageID, &c.Text} {
+		*s = db.b.asStored(*s)
+	}
+	return compile(&c)
+}
+
 // compile reads a query, and says what is wrong with it.
 func compile(q *Query) (*compiled, error) {
 	c := &compiled{q: q}

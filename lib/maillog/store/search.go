@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
-	"github.com/rolmail/rolmail/lib/maillog/store/lite"
 )
 
 const (
@@ -29,7 +28,7 @@ type Result struct {
 
 // Search looks for rows. Nothing is read before Result.All.
 func (db *DB) Search(ctx context.Context, q *Query) (*Result, error) {
-	c, err := compile(q)
+	c, err := db.compile(q)
 	if err != nil {
 		return nil, err
 	}
@@ -104,10 +103,10 @@ func (c *compiled) goOn(p *page) {
 
 func (db *DB) page(ctx context.Context, c *compiled, want int) (*page, error) {
 	var p *page
-	err := db.read(ctx, func(r *reader) error {
+	err := db.b.read(ctx, func(s session) error {
 		p = &page{look: pageLook, want: want}
-		for _, day := range c.daysOf(r.schema.days) {
-			if err := c.day(r, day, p); err != nil {
+		for _, day := range c.daysOf(s.days()) {
+			if err := c.day(s, day, p); err != nil {
 				return err
 			}
 			if p.full() {
@@ -141,47 +140,78 @@ func (c *compiled) daysOf(days []string) []string {
 	return picked
 }
 
-// bounds are those of the ids looked for: from <= id < to.
-func (c *compiled) bounds(b *binder) {
-	b.id(c.from)
-	to := c.to
-	if to.IsZero() {
-		to = flat.MakeID(1<<48-1, ^uint64(0), ^uint64(0))
-	}
-	b.id(to)
-}
-
 // day looks through one day.
-func (c *compiled) day(r *reader, day string, p *page) error {
-	if len(c.arms) == 0 {
-		return c.scan(r, day, p)
+func (c *compiled) day(s session, day string, p *page) error {
+	look := func(r rawRow) bool {
+		c.take(r, p)
+		return !p.full()
 	}
 	for i := range c.arms {
-		if !r.schema.has(day, c.arms[i].index) {
-			return c.scan(r, day, p)
+		if !s.has(day, c.arms[i].index) {
+			return s.scan(c, day, p.want, look)
 		}
 	}
-	if c.arms[0].ordered {
-		return c.merge(r, day, p)
+	switch {
+	case len(c.arms) == 0:
+		return s.scan(c, day, p.want, look)
+	case c.arms[0].ordered:
+		return c.fetch(s, day, p, s.ids(c, day, p.want))
 	}
-	ids, err := c.spanIDs(r, day)
+	ids, err := s.span(c, day)
 	if err != nil {
 		return err
 	}
 	if len(ids) > maxSpan {
-		return c.scan(r, day, p)
+		return s.scan(c, day, p.want, look)
 	}
-	return c.fetch(r, day, p, slices.Values(ids))
+	slices.SortFunc(ids, func(a, b flat.ID) int {
+		if c.q.OldestFirst {
+			return slices.Compare(a[:], b[:])
+		}
+		return slices.Compare(b[:], a[:])
+	})
+	return c.fetch(s, day, p, func(yield func(flat.ID, error) bool) {
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	})
 }
 
-// take looks at a row that a statement is on.
-func (c *compiled) take(r *reader, s *lite.Stmt, p *page) {
+// fetch reads the rows of ids.
+func (c *compiled) fetch(s session, day string, p *page, ids iter.Seq2[flat.ID, error]) error {
+	var failed error
+	plain := func(yield func(flat.ID) bool) {
+		for id, err := range ids {
+			if failed = err; err != nil || !yield(id) {
+				return
+			}
+		}
+	}
+	err := s.rows(c, day, p.want, plain, func(id flat.ID, r rawRow) bool {
+		if p.seen = id; r == nil {
+			p.look--
+		} else {
+			c.take(r, p)
+		}
+		return !p.full()
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// take looks at a row that a database gives. No row reaches anybody but
+// through here.
+func (c *compiled) take(r rawRow, p *page) {
 	p.look--
-	if len(c.words) > 0 && !c.rawWords(s) {
-		copy(p.seen[:], s.Bytes(0))
+	if len(c.words) > 0 && !c.rawWords(r) {
+		p.seen = r.id()
 		return
 	}
-	row := r.rows.read(s)
+	row := r.row()
 	p.seen = row.ID
 	if row = c.tenant.view(row); row == nil || !c.match(row) {
 		return
@@ -191,182 +221,11 @@ func (c *compiled) take(r *reader, s *lite.Stmt, p *page) {
 }
 
 // rawWords is matchWords before a row is read: what it refuses cannot match.
-func (c *compiled) rawWords(s *lite.Stmt) bool {
+func (c *compiled) rawWords(r rawRow) bool {
 	for _, w := range c.words {
-		if !slices.ContainsFunc(textOf, func(i int) bool { return containsFold(s.Bytes(i), w) }) {
+		if !slices.ContainsFunc(textOf, func(i int) bool { return containsFold(r.text(i), w) }) {
 			return false
 		}
 	}
 	return true
-}
-
-// scan reads a day in order of id.
-func (c *compiled) scan(r *reader, day string, p *page) error {
-	s, err := r.c.Prepare(c.scanSQL(day))
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	b := binder{s: s}
-	c.bounds(&b)
-	b.conds(c.all)
-	for _, a := range c.arms {
-		b.conds(a.conds)
-	}
-	for !p.full() {
-		more, err := s.Step()
-		if err != nil || !more {
-			return err
-		}
-		c.take(r, s, p)
-	}
-	return nil
-}
-
-// spanIDs are the ids that an arm without order gives, put in order; more
-// than maxSpan means that there are too many.
-func (c *compiled) spanIDs(r *reader, day string) ([]flat.ID, error) {
-	st, err := c.openIDs(r, day, &c.arms[0])
-	if err != nil {
-		return nil, err
-	}
-	defer st.s.Close()
-	var ids []flat.ID
-	for {
-		if err := st.advance(); err != nil {
-			return nil, err
-		}
-		if !st.more {
-			break
-		}
-		ids = append(ids, st.id)
-	}
-	slices.SortFunc(ids, func(a, b flat.ID) int {
-		if c.q.OldestFirst {
-			return slices.Compare(a[:], b[:])
-		}
-		return slices.Compare(b[:], a[:])
-	})
-	return ids, nil
-}
-
-// idStream are the ids of an arm, one after another.
-type idStream struct {
-	s    *lite.Stmt
-	id   flat.ID
-	more bool
-}
-
-func (c *compiled) openIDs(r *reader, day string, a *arm) (*idStream, error) {
-	s, err := r.c.Prepare(idsSQL(day, a, c.q.OldestFirst))
-	if err != nil {
-		return nil, err
-	}
-	b := binder{s: s}
-	b.conds(a.conds)
-	c.bounds(&b)
-	return &idStream{s: s}, nil
-}
-
-func (st *idStream) advance() (err error) {
-	if st.more, err = st.s.Step(); st.more {
-		copy(st.id[:], st.s.Bytes(0))
-	}
-	return err
-}
-
-// merge reads a day by its arms, which all give ids in order.
-func (c *compiled) merge(r *reader, day string, p *page) error {
-	streams := make([]*idStream, 0, len(c.arms))
-	defer func() {
-		for _, st := range streams {
-			st.s.Close()
-		}
-	}()
-	for i := range c.arms {
-		st, err := c.openIDs(r, day, &c.arms[i])
-		if err != nil {
-			return err
-		}
-		streams = append(streams, st)
-		if err := st.advance(); err != nil {
-			return err
-		}
-	}
-	var failed error
-	ids := func(yield func(flat.ID) bool) {
-		for {
-			next := c.first(streams)
-			if next == nil {
-				return
-			}
-			id := next.id
-			for _, st := range streams { // a row may be found by several
-				if st.more && st.id == id {
-					if failed = st.advance(); failed != nil {
-						return
-					}
-				}
-			}
-			if !yield(id) {
-				return
-			}
-		}
-	}
-	if err := c.fetch(r, day, p, ids); err != nil {
-		return err
-	}
-	return failed
-}
-
-// first is the stream whose id comes next.
-func (c *compiled) first(streams []*idStream) *idStream {
-	var best *idStream
-	for _, st := range streams {
-		if st.more && (best == nil || less(st.id, best.id) == c.q.OldestFirst) {
-			best = st
-		}
-	}
-	return best
-}
-
-// fetch reads the rows of ids.
-func (c *compiled) fetch(r *reader, day string, p *page, ids iter.Seq[flat.ID]) error {
-	var s *lite.Stmt
-	defer func() {
-		if s != nil {
-			s.Close()
-		}
-	}()
-	for id := range ids {
-		if s == nil {
-			var err error
-			if s, err = r.c.Prepare(c.rowSQL(day)); err != nil {
-				return err
-			}
-		}
-		if err := c.step(r, s, id, p); err != nil || p.full() {
-			return err
-		}
-	}
-	return nil
-}
-
-// step reads the row of an id with a statement of rowSQL.
-func (c *compiled) step(r *reader, s *lite.Stmt, id flat.ID, p *page) error {
-	defer s.Reset()
-	b := binder{s: s}
-	b.id(id)
-	b.conds(c.all)
-	more, err := s.Step()
-	if err != nil {
-		return err
-	}
-	p.seen = id
-	if more {
-		c.take(r, s, p)
-	} else {
-		p.look--
-	}
-	return nil
 }

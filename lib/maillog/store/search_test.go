@@ -228,14 +228,14 @@ func TestSearchFindsWhatIsThere(t *testing.T) {
 		case "one day without":
 			finish(t, db)
 			for _, x := range indexes[:3] {
-				if err := db.w.c.Exec("DROP INDEX " + indexName("20261125", x.name)); err != nil {
+				if err := sqlite(db).w.c.Exec("DROP INDEX " + indexName("20261125", x.name)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		case "all indexes":
 			finish(t, db)
 		case "read-only":
-			path := db.Path()
+			path := db.Where()
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}

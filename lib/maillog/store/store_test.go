@@ -21,6 +21,9 @@ import (
 // noon is 2026-11-23 12:00 UTC, in Unix ms.
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixMilli()
 
+// sqlite is what is behind a DB that is a file.
+func sqlite(db *DB) *sqliteDB { return db.b.(*sqliteDB) }
+
 func openTemp(t testing.TB) *DB {
 	t.Helper()
 	return openAt(t, filepath.Join(t.TempDir(), "maillog.db"), ReadWrite)
@@ -78,7 +81,7 @@ func dump(t testing.TB, db *DB) string {
 	t.Helper()
 	var b bytes.Buffer
 	var names []string
-	c := db.w.c
+	c := sqlite(db).w.c
 	err := each(c, "SELECT name, sql FROM sqlite_schema ORDER BY name", func(s *lite.Stmt) error {
 		fmt.Fprintln(&b, s.Text(0), s.Text(1))
 		if strings.HasPrefix(s.Text(1), "CREATE TABLE") {
@@ -425,7 +428,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		{path("newer"), ReadOnly, sysexits.Data, "use a newer release"},
 		{path("newer"), ReadWrite, sysexits.Data, "version is 2"},
 		{path("none"), ReadWrite, sysexits.Data, "no schema version"},
-		{"mysql:/etc/rol/x.cf", ReadOnly, sysexits.Config, `type "mysql" is not known`},
+		{"pgsql:/etc/rol/x.cf", ReadOnly, sysexits.Config, `type "pgsql" is not known`},
+		{"mysql:", ReadOnly, sysexits.Config, "want mysql:/etc/rol/maillog.cf"},
 		{"sqlite:", ReadOnly, sysexits.Config, "a path is missing"},
 		{"", ReadWrite, sysexits.Config, "a path is missing"},
 		{"a\x00b", ReadWrite, sysexits.Config, "NUL"},
@@ -444,7 +448,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 func TestCommitNeedsAWriter(t *testing.T) {
 	db := openTemp(t)
 	commit(t, db, &Batch{Rows: []*flat.Row{row(noon, 1, nil)}})
-	ro := openAt(t, db.Path(), ReadOnly)
+	ro := openAt(t, db.Where(), ReadOnly)
 	wantStatus(t, ro.Commit(t.Context(), &Batch{}), sysexits.Bug)
 	wantStatus(t, ro.Finish(t.Context()), sysexits.Bug)
 }
