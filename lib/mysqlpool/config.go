@@ -60,20 +60,20 @@ func tlsText(field func(*Config) *string) parameter {
 }
 
 var (
-	user       = text(func(c *Config) *string { return &c.User })
-	password   = text(func(c *Config) *string { return &c.Password })
-	tlsCert    = tlsText(func(c *Config) *string { return &c.TLSCertFile })
-	tlsKey     = tlsText(func(c *Config) *string { return &c.TLSKeyFile })
-	tlsCAFile  = tlsText(func(c *Config) *string { return &c.TLSCAFile })
-	tlsCAPath  = tlsText(func(c *Config) *string { return &c.TLSCAPath })
-	tlsCiphers = tlsText(func(c *Config) *string { return &c.TLSCiphers })
+	setUser     = text(func(c *Config) *string { return &c.User })
+	setPassword = text(func(c *Config) *string { return &c.Password })
+	tlsCert     = tlsText(func(c *Config) *string { return &c.TLSCertFile })
+	tlsKey      = tlsText(func(c *Config) *string { return &c.TLSKeyFile })
+	tlsCAFile   = tlsText(func(c *Config) *string { return &c.TLSCAFile })
+	tlsCAPath   = tlsText(func(c *Config) *string { return &c.TLSCAPath })
+	tlsCiphers  = tlsText(func(c *Config) *string { return &c.TLSCiphers })
 )
 
 // parameters are those of mysql_table(5) that say how to connect.
 var parameters = map[string]parameter{
 	"hosts":           func(c *Config, v string) (err error) { c.Hosts, err = splitHosts(v); return err },
-	"user":            user,
-	"password":        password,
+	"user":            setUser,
+	"password":        setPassword,
 	"dbname":          text(func(c *Config) *string { return &c.DBName }),
 	"charset":         text(func(c *Config) *string { return &c.Charset }),
 	"tls_cert_file":   tlsCert,

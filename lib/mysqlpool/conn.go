@@ -12,6 +12,16 @@ import (
 type Conn struct {
 	*sql.Conn
 	host *host
+	wire *wire
+}
+
+func newConn(sc *sql.Conn, h *host) *Conn {
+	c := &Conn{Conn: sc, host: h}
+	_ = sc.Raw(func(dc any) error {
+		c.wire = dc.(*session).wire
+		return nil
+	})
+	return c
 }
 
 // Host is the name of the session's host: unix:/path or host:port.
@@ -51,7 +61,7 @@ func (p *Pool) Conn(ctx context.Context) (*Conn, error) {
 		if err == nil {
 			h.works()
 			p.activate(h, "the other failed")
-			return &Conn{Conn: sc, host: h}, nil
+			return newConn(sc, h), nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("waiting for database host %s: %w", h.name, context.Cause(ctx))

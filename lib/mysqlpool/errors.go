@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -96,16 +97,21 @@ func Lost(err error) bool {
 	}
 	for _, e := range []error{
 		driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrPktSyncMul,
-		mysql.ErrBusyBuffer, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, io.ErrShortWrite, net.ErrClosed,
+		mysql.ErrBusyBuffer, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, io.ErrShortWrite,
+		net.ErrClosed, os.ErrDeadlineExceeded, syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT,
 	} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	if _, ok := errors.AsType[net.Error](err); ok {
+	// Not any net.Error: every syscall.Errno is one, of a file too.
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[syscall.Errno](err); ok && Code(err) == 0 {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*silence](err); ok {
 		return true
 	}
 	return slices.Contains(lost, Code(err))

@@ -39,6 +39,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os/user"
 	"slices"
 	"strings"
 	"sync"
@@ -147,7 +148,11 @@ func Open(cfg *Config, opt Options) (*Pool, error) {
 	if err != nil {
 		return nil, sysexits.Wrap(sysexits.Status(err), fmt.Errorf("%s: %w", cfg.Path, err))
 	}
-	p := &Pool{cfg: cfg, opt: opt, vars: vars}
+	own := *cfg
+	if u, err := user.Current(); own.User == "" && err == nil {
+		own.User = u.Username // as MySQL's library
+	}
+	p := &Pool{cfg: &own, opt: opt, vars: vars}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if len(cfg.Hosts) == 0 || len(cfg.Hosts) > maxHosts {
 		return nil, sysexits.Errorf(sysexits.Config, "%s: %d hosts: want 1 to %d", cfg.Path, len(cfg.Hosts), maxHosts)
@@ -299,7 +304,7 @@ func (p *Pool) fresh(ctx context.Context, h *host) bool {
 	if err != nil {
 		return false
 	}
-	c := &Conn{Conn: sc, host: h}
+	c := newConn(sc, h)
 	defer c.Close()
 	ok, err := p.opt.Fresh(ctx, c)
 	if err != nil {

@@ -101,11 +101,6 @@ func one(t testing.TB, c *Conn, query string, args ...any) string {
 	return s
 }
 
-func exec(c *Conn, query string) error {
-	_, err := c.ExecContext(context.Background(), query)
-	return err
-}
-
 // Two servers, and what may happen to one of them while it is in use.
 func TestFailover(t *testing.T) {
 	a, b := peer.StartMariaDB(t), peer.StartMariaDB(t)
@@ -120,7 +115,7 @@ func TestFailover(t *testing.T) {
 		c := conn(t, p, address(a))
 		a.Kill()
 		began := time.Now()
-		err := exec(c, "INSERT INTO t VALUES (1)")
+		err := run(c, "INSERT INTO t VALUES (1)")
 		if !Lost(err) || !Again(err) || Code(err) != 0 {
 			t.Errorf("%v: lost %v, again %v, code %d", err, Lost(err), Again(err), Code(err))
 		}
@@ -166,7 +161,7 @@ func TestFailover(t *testing.T) {
 		a.Freeze()
 		defer a.Thaw()
 		began := time.Now()
-		err := exec(c, "INSERT INTO t VALUES (2)")
+		err := run(c, "INSERT INTO t VALUES (2)")
 		if d := time.Since(began); d < opt.Read || d > opt.Read+time.Second || !Lost(err) {
 			t.Errorf("after %v: %v", d, err)
 		}
@@ -296,7 +291,7 @@ func TestRestartOfTheOnlyHost(t *testing.T) {
 	if one(t, c, "SELECT 1") != "1" {
 		t.Error("no answer")
 	}
-	if err := exec(first, "SELECT 1"); !Lost(err) {
+	if err := run(first, "SELECT 1"); !Lost(err) {
 		t.Errorf("the session from before: %v", err)
 	}
 	if s := p.Hosts()[0]; !s.Up {

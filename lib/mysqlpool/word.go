@@ -29,22 +29,12 @@ func (p *Pool) Word(err error, doing string) error { return p.words("", doing).w
 // Word is Word with the host, the file and the database in it.
 func (c *Conn) Word(err error, doing string) error {
 	w := c.host.pool.words(c.host.name, doing)
-	if err != nil && Lost(err) && Code(err) == 0 {
-		w.cause = c.cause()
+	if c.wire != nil && err != nil && Lost(err) && Code(err) == 0 {
+		if cause := c.wire.failed.Load(); cause != nil { // the driver does not tell
+			w.cause = *cause
+		}
 	}
 	return w.word(err)
-}
-
-// cause is why the session broke, which the driver does not tell.
-func (c *Conn) cause() error {
-	var cause error
-	_ = c.Raw(func(dc any) error {
-		if f := dc.(*session).wire.failed.Load(); f != nil {
-			cause = *f
-		}
-		return nil
-	})
-	return cause
 }
 
 func (p *Pool) words(host, doing string) *words {

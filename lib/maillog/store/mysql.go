@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/rolmail/rolmail/lib/mysqlpool"
 	"github.com/rolmail/rolmail/lib/sysexits"
@@ -16,7 +18,13 @@ type mysqlDB struct {
 	name  string // the database's name on the server
 	pool  *mysqlpool.Pool
 	w     *mysqlWriter // nil when opened read-only
+
+	silence time.Duration // how long the server may be silent
 }
+
+// mysqlSilence is how long the server may work on a statement: longer than it
+// lets one wait for a lock.
+const mysqlSilence = 30 * time.Second
 
 // openMySQL opens the database that a file in the syntax of mysql_table(5)
 // names.
@@ -30,7 +38,8 @@ func openMySQLWith(where string, mode Mode, opt mysqlpool.Options) (*mysqlDB, er
 	if err != nil {
 		return nil, err
 	}
-	db := &mysqlDB{where: where, name: cfg.DBName}
+	opt.Read = cmp.Or(opt.Read, mysqlSilence)
+	db := &mysqlDB{where: where, name: cfg.DBName, silence: opt.Read}
 	opt.Interpolate = true
 	opt.Grants = "SELECT"
 	var fresh atomic.Pointer[mysqlMark]

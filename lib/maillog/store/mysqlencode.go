@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/hex"
 	"math"
 	"strconv"
 	"time"
@@ -10,17 +9,21 @@ import (
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
 
-// encoder writes values as LOAD DATA reads them (fields that end with a tab,
-// lines that end with a newline, a backslash before what would be taken for
-// one of these, \N for NULL) or as SQL literals. It allocates nothing once its
-// buffers have grown.
+// encoder writes values. It allocates nothing once its buffer has grown.
 type encoder struct {
 	buf  []byte
-	sql  bool // literals
-	text []byte
+	as   encoding
 	day  int64    // the day in date
 	date [11]byte // "2006-01-02 "
 }
+
+type encoding uint8
+
+const (
+	asLoad encoding = iota // for LOAD DATA: a tab between fields, a newline behind a row, \N for NULL
+	asSQL                  // literals, for a statement
+	asText                 // as the server sends it, for one value alone
+)
 
 // DATETIME's range: what is outside is put at its end.
 var (
@@ -33,7 +36,7 @@ const dayMillis = 86400000
 // row appends a row: a line of LOAD DATA, or the values between parentheses.
 func (e *encoder) row(r *flat.Row) {
 	sep, end := byte('\t'), byte('\n')
-	if e.sql {
+	if e.as == asSQL {
 		sep, end = ',', ')'
 		e.buf = append(e.buf, '(')
 	}
@@ -56,7 +59,7 @@ func (e *encoder) column(i int, r *flat.Row) {
 			return
 		}
 	case flat.RowID:
-		if id := c.ID(r); !id.IsZero() {
+		if id := c.ID(r); !id.IsZero() || i == 0 {
 			e.bytes(id[:])
 			return
 		}
@@ -91,7 +94,7 @@ func (e *encoder) column(i int, r *flat.Row) {
 func finite(v float64) float64 { return min(max(v, -math.MaxFloat64), math.MaxFloat64) }
 
 func (e *encoder) null() {
-	if e.sql {
+	if e.as == asSQL {
 		e.buf = append(e.buf, "NULL"...)
 	} else {
 		e.buf = append(e.buf, '\\', 'N')
@@ -99,7 +102,7 @@ func (e *encoder) null() {
 }
 
 func (e *encoder) quote() {
-	if e.sql {
+	if e.as == asSQL {
 		e.buf = append(e.buf, '\'')
 	}
 }
@@ -118,6 +121,14 @@ func (e *encoder) clean(i int, v string) string {
 		v = cut(v, limit)
 	}
 	return v
+}
+
+// mysqlText is a text as a column keeps it, whatever its length.
+func mysqlText(v string) string {
+	if utf8.ValidString(v) {
+		return v
+	}
+	return toUTF8(v, len(v)*utf8.UTFMax)
 }
 
 // toUTF8 replaces each byte that is not UTF-8, by about as much as is kept.
@@ -141,6 +152,10 @@ var special = func() (t [256]byte) {
 
 // string appends a text.
 func (e *encoder) string(s string) {
+	if e.as == asText {
+		e.buf = append(e.buf, s...)
+		return
+	}
 	e.quote()
 	from := 0
 	for i := 0; i < len(s); i++ {
@@ -155,12 +170,14 @@ func (e *encoder) string(s string) {
 
 // bytes appends what is no text.
 func (e *encoder) bytes(b []byte) {
-	if e.sql {
-		e.buf = append(e.buf, "x'"...)
-		e.buf = hex.AppendEncode(e.buf, b)
-		e.buf = append(e.buf, '\'')
+	if e.as == asText {
+		e.buf = append(e.buf, b...)
 		return
 	}
+	if e.as == asSQL {
+		e.buf = append(e.buf, "_binary"...)
+	}
+	e.quote()
 	from := 0
 	for i, c := range b {
 		if to := special[c]; to != 0 {
@@ -169,6 +186,7 @@ func (e *encoder) bytes(b []byte) {
 		}
 	}
 	e.buf = append(e.buf, b[from:]...)
+	e.quote()
 }
 
 // time appends a time: 2006-01-02 15:04:05.000.

@@ -22,6 +22,9 @@ const (
 	mysqlChanges   = "maillog_changes"   // which rows the last commits have touched, for followers
 )
 
+// mysqlDays is the pattern of the days' names, for LIKE.
+const mysqlDays = `maillog\_________`
+
 const (
 	mysqlTableEnd = " ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 	mysqlNoCase   = "utf8mb4_general_ci"
@@ -35,7 +38,7 @@ type mysqlTable struct {
 }
 
 var mysqlTables = []mysqlTable{
-	{mysqlMeta, []string{"name VARCHAR(32) NOT NULL", "value BIGINT NOT NULL", "token BINARY(16) NULL"}, "name"},
+	{mysqlMeta, []string{"name VARCHAR(32) NOT NULL", "value BIGINT NOT NULL", "token BINARY(16) NOT NULL"}, "name"},
 	{mysqlPositions, []string{
 		"prefix BINARY(32) NOT NULL", "prefix_len BIGINT NOT NULL", "byte_offset BIGINT NOT NULL",
 		"name VARBINARY(4096) NOT NULL", "updated BIGINT NOT NULL",
@@ -82,8 +85,8 @@ func mysqlColumn(c *flat.Column) string {
 }
 
 // mysqlCreateDay is the statement that makes a day's table, with the indexes
-// that it has from the start, or with all of them.
-func mysqlCreateDay(day string, all bool) string {
+// that it has from the start.
+func mysqlCreateDay(day string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", dayTable(day))
 	for i := range flat.Columns {
@@ -96,7 +99,7 @@ func mysqlCreateDay(day string, all bool) string {
 	}
 	b.WriteString("PRIMARY KEY (id)")
 	for _, x := range indexes {
-		if x.early || all {
+		if x.early {
 			b.WriteString(", " + mysqlIndex(x))
 		}
 	}
@@ -128,9 +131,9 @@ func mysqlDDL() string {
 	for i := range mysqlTables {
 		b.WriteString(mysqlTables[i].create() + ";\n\n")
 	}
-	fmt.Fprintf(&b, "INSERT INTO %s (name, value) VALUES ('commit', 0), ('schema', %d);\n\n", mysqlMeta, mysqlVersion)
-	b.WriteString("-- One a day, UTC:\n" + mysqlCreateDay("20261123", false) + ";\n\n")
-	b.WriteString("-- When a day's first rows are in:\n" + mysqlAddIndexes("20261123", lateIndexes()) + ";\n")
+	b.WriteString(mysqlFirstMark + ";\n\n" + mysqlSetVersion(mysqlVersion) + ";\n\n")
+	b.WriteString("-- One a day, UTC:\n" + mysqlCreateDay(exampleDay) + ";\n\n")
+	b.WriteString("-- When a day's first rows are in:\n" + mysqlAddIndexes(exampleDay, lateIndexes()) + ";\n")
 	return b.String()
 }
 

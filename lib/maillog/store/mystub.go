@@ -1,13 +1,12 @@
 package store
 
-import "github.com/rolmail/rolmail/lib/sysexits"
+import (
+	"context"
+	"errors"
+)
 
-// This file goes when mysql.go comes.
+// This file goes when myread.go comes.
 
-type mysqlDB struct{ backend }
+func (db *mysqlDB) openMySQLReader(context.Context) error { return errors.ErrUnsupported }
 
-func openMySQL(where string, mode Mode) (*mysqlDB, error) {
-	return nil, sysexits.Errorf(sysexits.Config, `database "mysql:%s": type "mysql" is not known`, where)
-}
-
-func mysqlDDL() string { return "" }
+func (db *mysqlDB) read(context.Context, func(session) error) error { return errors.ErrUnsupported }
