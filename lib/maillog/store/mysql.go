@@ -20,6 +20,7 @@ type mysqlDB struct {
 	w     *mysqlWriter // nil when opened read-only
 
 	silence time.Duration // how long the server may be silent
+	known   myKnown       // to those who read
 }
 
 // mysqlSilence is how long the server may work on a statement: longer than it
