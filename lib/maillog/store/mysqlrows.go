@@ -124,7 +124,7 @@ func (w *mysqlWriter) compare(ctx context.Context, day string, rows []*flat.Row)
 	}
 	for some := range slices.Chunk(rows, lookRows) {
 		i := 0
-		err := w.old.each(ctx, w.c, w.byIDs("SELECT "+columnList+" FROM "+dayTable(day), len(some),
+		err := w.old.each(ctx, w.c, w.byIDs("SELECT "+mysqlColumns+" FROM "+dayTable(day), len(some),
 			func(i int) flat.ID { return some[i].ID }), func() {
 			for ; i < len(some) && string(w.old.values[0]) != string(some[i].ID[:]); i++ {
 				put(some[i], rowNew)
@@ -172,7 +172,7 @@ type oldRow struct {
 	e      encoder
 }
 
-// each calls f for each row that a query for columnList gives.
+// each calls f for each row that a query for mysqlColumns gives.
 func (o *oldRow) each(ctx context.Context, c *mysqlpool.Conn, query string, f func()) error {
 	if o.values == nil {
 		o.values = make([]sql.RawBytes, len(flat.Columns))
@@ -238,7 +238,7 @@ func (w *mysqlWriter) write(ctx context.Context, day string, rows []*flat.Row, h
 	if how == "REPLACE" {
 		verb = how
 	}
-	head := fmt.Sprintf("%s INTO %s (%s) VALUES ", verb, dayTable(day), columnList)
+	head := fmt.Sprintf("%s INTO %s (%s) VALUES ", verb, dayTable(day), mysqlColumns)
 	return w.many(ctx, head, "", len(rows), func(i int) { w.sql.row(rows[i]) })
 }
 
@@ -248,7 +248,7 @@ func (w *mysqlWriter) loadData(ctx context.Context, day string, rows []*flat.Row
 	w.source.rows, w.source.next, w.source.e.buf, w.source.off = rows, 0, w.source.e.buf[:0], 0
 	defer func() { w.source.rows = nil }()
 	n, err := w.exec(ctx, "LOAD DATA LOCAL INFILE 'Reader::"+w.reader+"' "+how+" INTO TABLE "+dayTable(day)+
-		` CHARACTER SET binary FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n' (`+columnList+")")
+		` CHARACTER SET binary FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n' (`+mysqlColumns+")")
 	if err != nil {
 		return n, err
 	}

@@ -62,6 +62,10 @@ func (t *mysqlTable) columnNames() string {
 	return strings.Join(names, ", ")
 }
 
+// mysqlColumns is every column, in the order of flat.Columns. "lines" is a word
+// of the language.
+var mysqlColumns = "`" + strings.ReplaceAll(columnList, ", ", "`, `") + "`"
+
 // mysqlColumn is the definition of a column of a day. A text's limit is in
 // bytes, and a column's in characters, which are no more.
 func mysqlColumn(c *flat.Column) string {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/rolmail/rolmail/lib/maillog/flat"
 	"github.com/rolmail/rolmail/lib/mysqlpool"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
@@ -243,7 +244,8 @@ func (w *mysqlWriter) makeDay(ctx context.Context, day string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range strings.Split(columnList, ", ") {
+	for i := range flat.Columns {
+		name := flat.Columns[i].Name
 		if !slices.Contains(have[dayTable(day)], name) {
 			return sysexits.Errorf(sysexits.Data,
 				"%s: table %s has no column %s, so it is another program's: rename it, or name another database",
