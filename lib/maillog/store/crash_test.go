@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	server.tb.end()
+	os.Exit(code)
 }
 
 func play(role, path string) error {

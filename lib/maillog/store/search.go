@@ -164,18 +164,23 @@ func (c *compiled) day(s session, day string, p *page) error {
 	if len(ids) > maxSpan {
 		return s.scan(c, day, p.want, look)
 	}
-	slices.SortFunc(ids, func(a, b flat.ID) int {
-		if c.q.OldestFirst {
-			return slices.Compare(a[:], b[:])
-		}
-		return slices.Compare(b[:], a[:])
-	})
+	c.sort(ids)
 	return c.fetch(s, day, p, func(yield func(flat.ID, error) bool) {
 		for _, id := range ids {
 			if !yield(id, nil) {
 				return
 			}
 		}
+	})
+}
+
+// sort puts ids in the order of the search.
+func (c *compiled) sort(ids []flat.ID) {
+	slices.SortFunc(ids, func(a, b flat.ID) int {
+		if c.q.OldestFirst {
+			return slices.Compare(a[:], b[:])
+		}
+		return slices.Compare(b[:], a[:])
 	})
 }
 
