@@ -20,9 +20,6 @@ import (
 // noon is 2026-11-23 12:00 UTC, in Unix ms.
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixMilli()
 
-// sqlite is what is behind a DB that is a file.
-func sqlite(db *DB) *sqliteDB { return db.b.(*sqliteDB) }
-
 func openTemp(t testing.TB) *DB {
 	t.Helper()
 	return openAt(t, filepath.Join(t.TempDir(), "maillog.db"), ReadWrite)
