@@ -246,7 +246,7 @@ func (c *compiled) myRowsSQL(day string, n int) string {
 // scan reads a day in order of id, by pieces of time that are longer the less
 // they take: the server must not be silent for long, and a search that is
 // given up must not leave it working.
-func (v *myView) scan(c *compiled, day string, want int, look func(rawRow) bool) error {
+func (v *myView) scan(c *compiled, day string, want int, look func(rawRow) bool, passed func(flat.ID) bool) error {
 	from, to := dayBounds(day)
 	first, last := c.bounds()
 	from, to = maxID(from, first), minID(to, last)
@@ -277,15 +277,19 @@ func (v *myView) scan(c *compiled, day string, want int, look func(rawRow) bool)
 		}
 		whole := n < limit
 		limit = min(4*limit, myScanRows)
+		edge := &from
 		switch {
 		case c.q.OldestFirst && whole:
 			from = hi
 		case c.q.OldestFirst:
 			from = successor(seen)
 		case whole:
-			to = lo
+			to, edge = lo, &to
 		default:
-			to = seen
+			to, edge = seen, &to
+		}
+		if !passed(*edge) {
+			return nil
 		}
 	}
 	return nil
@@ -321,33 +325,6 @@ func (c *compiled) myScanSQL(day string, limit int) string {
 	b.WriteString(mysqlWords.either(" AND ", c.arms) + order(c.q.OldestFirst))
 	fmt.Fprintf(&b, " LIMIT %d", limit)
 	return b.String()
-}
-
-// dayBounds are the ids that a day's rows have: from <= id < to.
-func dayBounds(day string) (from, to flat.ID) {
-	t, err := time.Parse("20060102", day)
-	if err != nil {
-		return flat.ID{}, lastID // a table 20261399 that somebody made
-	}
-	from = flat.MakeID(max(t.UnixMilli(), 0), 0, 0)
-	if end := t.AddDate(0, 0, 1).UnixMilli(); end <= maxTime {
-		return from, flat.MakeID(max(end, 0), 0, 0)
-	}
-	return from, lastID
-}
-
-func minID(a, b flat.ID) flat.ID {
-	if less(b, a) {
-		return b
-	}
-	return a
-}
-
-func maxID(a, b flat.ID) flat.ID {
-	if less(a, b) {
-		return b
-	}
-	return a
 }
 
 func (v *myView) lastCommit() (int64, error) { return v.seq, nil }
