@@ -40,7 +40,7 @@ func (s *series) identify(all []sibling) (lost []ident, err error) {
 	lost = slices.Clone(s.lost)
 	known := -1 // the oldest sibling that is being read: what is newer and unknown is new
 	for i := range all {
-		if s.holds(&all[i]) || all[i].inode() == s.refilled {
+		if s.holds(&all[i]) || !all[i].live && all[i].inode() == s.refilled {
 			known = i
 		}
 	}
@@ -170,7 +170,7 @@ func (s *series) fresh(all []sibling, known int) {
 	for i := range all {
 		c := &all[i]
 		switch {
-		case c.body == nil || c.from >= 0 || c.copy:
+		case c.body == nil || c.from >= 0 || c.copy || len(c.body.first) == 0 && !c.live: // a copy that is being made for one
 		case c.live, i <= known, known < 0 && s.first && s.f.named(c.name), known < 0 && !s.first && c.mtime > since:
 			c.from = 0
 		}
@@ -202,6 +202,7 @@ func (s *series) adopt(all []sibling, lost []ident) error {
 	for i := len(all) - 1; i >= 0; i-- {
 		c := &all[i]
 		s.seen = max(s.seen, c.mtime)
+		s.f.log.Debug("looked at a log", "file", c.name, "inode", c.ino, "read from", c.from, "copy", c.copy)
 		if k := slices.IndexFunc(s.bodies, func(b *body) bool { return c.inode() == inode{b.dev, b.ino} }); k >= 0 {
 			s.bodies[k].name = c.name
 			bodies = append(bodies, s.bodies[k])

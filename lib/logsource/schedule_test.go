@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -204,7 +205,7 @@ func (s *schedule) verify() {
 		if i >= len(got) || i >= len(s.written) || got[i] != s.written[i] {
 			s.t.Fatalf("line %d is wrong: %d lines came of %d\ngot  %s\nwant %s\nops %s\nsaid %s", i, len(got), len(s.written),
 				show(got[min(i, len(got)):min(i+3, len(got))]), show(s.written[min(i, len(s.written)):min(i+3, len(s.written))]),
-				strings.Join(s.ops, ", "), s.said.String())
+				strings.Join(s.ops, ", "), lastLines(s.said.String()))
 		}
 	}
 }
@@ -215,6 +216,9 @@ func TestFollowSchedules(t *testing.T) {
 	rounds := 150
 	if testing.Short() {
 		rounds = 20
+	}
+	if n, err := strconv.Atoi(os.Getenv("ROL_SCHEDULES")); err == nil {
+		rounds = n
 	}
 	for seed := range rounds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -231,3 +235,6 @@ func TestFollowSchedules(t *testing.T) {
 		})
 	}
 }
+
+// lastLines is the end of what was logged.
+func lastLines(s string) string { return s[max(0, len(s)-8000):] }
