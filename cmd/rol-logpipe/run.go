@@ -161,8 +161,3 @@ func check(c *cli.Context) error {
 	r, asked := logpipe.Ask(c.Context, command.String(c, "spool", "maillog_spool"))
 	return logpipe.Check(c.App.Writer, r, asked, o)
 }
-
-const aboutDoctor = "Looks at Postfix, Amavis, rsyslog, journald, the clock, the spool and the logs named, " +
-	"and says what loses lines, what blurs them, and what to write where. It changes nothing.\n\n" +
-	"Ends with 0 if there is nothing to say, 1 if something is blurred, 2 if lines get lost.\n\n" +
-	"Examples:\n  rol-logpipe doctor\n  rol-logpipe doctor /var/log/mail.log"

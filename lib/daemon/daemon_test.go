@@ -104,7 +104,7 @@ func TestListenAndServe(t *testing.T) {
 	mux.HandleFunc("GET /x", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "y") })
 	go func() { Serve(ctx, mux, l, tcp); close(ended) }()
 	for url, client := range map[string]*http.Client{
-		"http://local/x":                     Client(socket),
+		"http://local/x":                       Client(socket),
 		"http://" + tcp.Addr().String() + "/x": http.DefaultClient,
 	} {
 		r, err := client.Get(url)
