@@ -113,15 +113,20 @@ func newEngine(where string, opt Options, sp *spool.Spool, log *slog.Logger, wal
 func (e *engine) run(ctx context.Context) error {
 	wait := firstRetry
 	for {
+		begun := time.Now()
 		err := e.attend(ctx)
+		if time.Since(begun) > lastRetry {
+			wait = firstRetry
+		}
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		if !e.hasBegun() && hopeless(err) || errors.Is(err, spool.ErrFailed) || sysexits.Status(err) == sysexits.Bug {
+		if _, begun, _ := e.progress(); !begun && hopeless(err) || errors.Is(err, spool.ErrFailed) || sysexits.Status(err) == sysexits.Bug {
 			return err
 		}
 		if errors.Is(err, store.ErrMoved) {
 			e.log.Warn("the database is not where this program left it; reading its position and open mails again", "reason", err)
+			wait = firstRetry
 		} else {
 			e.troubled(err)
 		}
@@ -148,10 +153,12 @@ func hopeless(err error) bool {
 	return false
 }
 
-func (e *engine) hasBegun() bool {
+// progress is the position committed. begun: the database has been read since
+// the start; away: it is not written.
+func (e *engine) progress() (done int64, begun, away bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.begun
+	return e.done, e.begun, !e.trouble.since.IsZero()
 }
 
 // troubled notes why the database is not written, and says so once.

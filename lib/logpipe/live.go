@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +50,7 @@ type Service struct {
 	Interrupted func(context.Context) bool // was it a signal that ended the context?
 	Now         func() time.Time           // the wall clock: shown and stored, nothing is decided by it
 
+	openDB  func(where string) (database, error) // for tests; nil is store.Open
 	begun   time.Time
 	spool   *spool.Spool
 	engines []*engine
@@ -73,7 +75,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.spool.Close()) }()
 	for _, where := range s.DBs {
-		s.engines = append(s.engines, newEngine(where, s.Options, s.spool, s.Log, s.Now))
+		e := newEngine(where, s.Options, s.spool, s.Log, s.Now)
+		if s.openDB != nil {
+			e.open = func() (database, error) { return s.openDB(where) }
+		}
+		s.engines = append(s.engines, e)
 	}
 	s.loadHosts()
 	if s.feeds, err = s.openFeeds(); err != nil {
@@ -229,7 +235,7 @@ func (s *Service) release(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if to, ok := s.releasable(); ok {
+		if to, ok := s.releasable(); ok && to > s.spool.Begin() {
 			if err := s.spool.Release(to); err != nil {
 				s.Log.Warn("old lines cannot be removed from the spool", "reason", err)
 			}
@@ -237,20 +243,36 @@ func (s *Service) release(ctx context.Context) {
 	}
 }
 
-// releasable is what every database has committed.
+// releasable is what nobody needs any more: what every database has committed.
+//
+// A database that is away may hold the spool full until nothing can come in.
+// As long as it is the only one, or none is written, that is right: the
+// sources wait. But where another one is written, that one must not stand
+// still for it: then the missing one loses its oldest lines, and says so when
+// it comes back.
 func (s *Service) releasable() (to int64, ok bool) {
-	for i, e := range s.engines {
-		e.mu.Lock()
-		done, begun := e.done, e.begun
-		e.mu.Unlock()
-		if !begun {
-			return 0, false
+	const none = math.MaxInt64
+	all, written := int64(none), int64(none)
+	starting := false
+	for _, e := range s.engines {
+		done, begun, away := e.progress()
+		switch {
+		case begun && !away:
+			written = min(written, done)
+		case !away:
+			starting = true
+		case !begun:
+			done = 0
 		}
-		if i == 0 || done < to {
-			to = done
-		}
+		all = min(all, done)
 	}
-	return to, len(s.engines) > 0
+	switch {
+	case starting || all == none:
+		return 0, false
+	case written != none && written > all && !s.spool.Stats().WaitingSince.IsZero():
+		return written, true
+	}
+	return all, true
 }
 
 // mind does what is done now and then: SIGHUP, the list of hosts, systemd.

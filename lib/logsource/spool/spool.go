@@ -357,6 +357,9 @@ func (s *Spool) write() error {
 		return err
 	}
 	n := int64(len(s.buf))
+	if n > s.o.MaxBytes/2 {
+		return fmt.Errorf("a chunk of %d bytes is too much for a spool of %d", n, s.o.MaxBytes)
+	}
 	if used := s.bytes(); used+n > s.o.MaxBytes {
 		return boundError{used, s.o.MaxBytes}
 	}
