@@ -126,7 +126,7 @@ func TestOneOfTwoIsAway(t *testing.T) {
 	l.write(mail(1, now)...)
 	until(t, "the first mail", func() bool { return sent(rowsOf(t, l.DBs[0])) == 1 && sent(rowsOf(t, l.DBs[1])) == 1 })
 	f.away.Store(true)
-	const mails = 3000 // of some 700 bytes
+	const mails = 8000 // of some 700 bytes
 	for n := 2; n <= mails; n++ {
 		l.write(mail(n, now.Add(time.Duration(n)*time.Millisecond))...)
 	}
