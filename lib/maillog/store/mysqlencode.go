@@ -90,8 +90,9 @@ func (e *encoder) column(i int, r *flat.Row) {
 	e.null()
 }
 
-// finite is the number next to v that a DOUBLE can hold.
-func finite(v float64) float64 { return min(max(v, -math.MaxFloat64), math.MaxFloat64) }
+// finite is the number next to v that a DOUBLE can hold. The server says 0 for
+// the negative one.
+func finite(v float64) float64 { return min(max(v, -math.MaxFloat64), math.MaxFloat64) + 0 }
 
 func (e *encoder) null() {
 	if e.as == asSQL {

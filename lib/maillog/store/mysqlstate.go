@@ -70,9 +70,14 @@ func (w *mysqlWriter) putState(ctx context.Context, b *mysqlBatch) error {
 
 const maxPositionName = 4096 // bytes
 
+// putPositions writes positions. The time of one that has not moved stays; the
+// server works from left to right.
 func (w *mysqlWriter) putPositions(ctx context.Context, b *mysqlBatch) error {
-	head := "REPLACE INTO " + mysqlPositions + " (prefix, prefix_len, byte_offset, name, updated) VALUES "
-	_, err := w.many(ctx, head, "", len(b.Positions), func(i int) {
+	const head = "INSERT INTO " + mysqlPositions + " (prefix, prefix_len, byte_offset, name, updated) VALUES "
+	const tail = " ON DUPLICATE KEY UPDATE updated = IF(prefix_len = VALUES(prefix_len) AND byte_offset = VALUES(byte_offset)" +
+		" AND name = VALUES(name), updated, VALUES(updated))," +
+		" prefix_len = VALUES(prefix_len), byte_offset = VALUES(byte_offset), name = VALUES(name)"
+	_, err := w.many(ctx, head, tail, len(b.Positions), func(i int) {
 		p, e := &b.Positions[i], &w.sql
 		e.buf = append(e.buf, '(')
 		e.bytes(p.Prefix[:])
