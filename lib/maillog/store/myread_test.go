@@ -188,3 +188,56 @@ func TestMySQLServerDies(t *testing.T) {
 		wantStatus(t, err, sysexits.Unavailable, fmt.Sprint("127.0.0.1:", m.Port))
 	}
 }
+
+// Over a network a question costs what a hundred cost here: a search asks few.
+func TestMySQLQuestions(t *testing.T) {
+	m := mariaDB(t)
+	db := kinds[1].open(t)
+	var rows []*flat.Row
+	const days = 30
+	for d := range int64(days) {
+		some := storetest.New(uint64(d)+1, noon+d*86400000, 60_000).Rows(200)
+		for i, r := range some {
+			if r.QIDIn != "" && i%50 == 0 {
+				r.QIDIn, r.ClientIP, r.Rcpt, r.RcptDomain = "4gEACHDAY", "192.0.2.7", "rare@rare.example", "rare.example"
+			}
+		}
+		rows = append(rows, some...)
+	}
+	commit(t, db, &Batch{Rows: rows})
+	finish(t, db)
+	where := db.Where()
+	db.Close()
+	ro := openAt(t, where, ReadOnly)
+	find(t, ro, &Query{Limit: 1}) // knows the days now
+	asked := func() int {
+		n := 0
+		if _, err := fmt.Sscanf(m.SQL("SHOW GLOBAL STATUS LIKE 'Com_select'"), "Com_select %d", &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	own := -asked()
+	own += asked() // what the client asks by itself
+	for _, tt := range []struct {
+		name  string
+		q     Query
+		rows  int
+		least int
+		most  int // SELECTs, one of them for the number of the last commit
+	}{
+		{"newest", Query{Limit: 50}, 50, 2, 2},
+		{"a domain's day", Query{Domain: "customer3.example", Since: noon - noon%86400000, Until: noon + 43200000, Limit: 50}, 1, 3, 3},
+		{"a queue id each day", Query{QueueID: "4gEACHDAY"}, days, 3, 3},
+		{"a queue id that is nowhere", Query{QueueID: "4gNONE"}, 0, 2, 2},
+		{"a client each day", Query{Client: "192.0.2.7"}, days, 5, 9},
+		{"a network", Query{Client: "192.0.2.0/24"}, days, 5, 9},
+		{"a recipient each day", Query{Rcpt: "rare@rare.example"}, days, 5, 9},
+	} {
+		before := asked()
+		got := find(t, ro, &tt.q)
+		if n := asked() - before - own; n < tt.least || n > tt.most || len(got) < tt.rows {
+			t.Errorf("%s: %d questions for %d rows; want %d to %d for %d", tt.name, n, len(got), tt.least, tt.most, tt.rows)
+		}
+	}
+}

@@ -89,7 +89,7 @@ func compile(q *Query) (*compiled, error) {
 	}
 	c.helo = newPattern(q.Helo)
 	for _, w := range strings.Fields(q.Text) {
-		c.words = append(c.words, strings.ToLower(w))
+		c.words = append(c.words, fold(w))
 	}
 	for _, v := range q.Verdicts {
 		c.verdicts = append(c.verdicts, strings.ToUpper(v))
@@ -252,7 +252,7 @@ func containsFold[T string | []byte](s T, lower string) bool {
 			return true
 		}
 	}
-	return !isASCII(lower) && strings.Contains(strings.ToLower(string(s)), lower)
+	return !isASCII(lower) && strings.Contains(fold(string(s)), lower)
 }
 
 func hasPrefixFold[T string | []byte](s T, lower string) bool {

@@ -162,8 +162,11 @@ func (c *compiled) daysOf(days []string) []string {
 	hi := len(days)
 	if !c.to.IsZero() {
 		var found bool
-		if hi, found = slices.BinarySearch(days, dayOfID(c.to)); found {
-			hi++
+		day := dayOfID(c.to)
+		if hi, found = slices.BinarySearch(days, day); found {
+			if begin, _ := dayBounds(day); less(begin, c.to) {
+				hi++
+			}
 		}
 	}
 	if lo >= hi {
