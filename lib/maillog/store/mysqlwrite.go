@@ -24,7 +24,7 @@ const (
 	mysqlLockWait = 10
 	// mysqlOpenWait is how long Open waits for another writer, in seconds: the
 	// server may still be ending the session of one that was killed.
-	mysqlOpenWait = 5
+	mysqlOpenWait = 3
 )
 
 // mysqlMark is where a database's history is: the number of the last commit,
