@@ -192,6 +192,15 @@ func (e *silence) Error() string   { return fmt.Sprintf("no answer to %s within 
 func (e *silence) Timeout() bool   { return true }
 func (e *silence) Temporary() bool { return true }
 
+// settingError is a session variable that could not be set.
+type settingError struct {
+	doing string
+	err   error
+}
+
+func (e *settingError) Error() string { return e.doing + ": " + e.err.Error() }
+func (e *settingError) Unwrap() error { return e.err }
+
 // refusal is why one host could not be used.
 type refusal struct {
 	host string

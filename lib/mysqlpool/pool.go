@@ -65,6 +65,8 @@ type Options struct {
 	MaxBackoff time.Duration // before later ones, at most; Config.Retry, or 60 s
 	Healthy    time.Duration // before failback; 30 s
 	CoolDown   time.Duration // between a switch and a failback; 30 s
+	Hedge      time.Duration // before Ask asks another host as well; 300 ms
+	Budget     time.Duration // for an Ask; 3 s
 	MaxIdle    int           // idle sessions kept for each host; 4
 	MaxLife    time.Duration // of a session that is not in use; 5 min
 
@@ -104,6 +106,8 @@ func (o *Options) defaults(cfg *Config) {
 	set(&o.Healthy, 30*time.Second)
 	set(&o.CoolDown, 30*time.Second)
 	set(&o.MaxLife, 5*time.Minute)
+	set(&o.Hedge, 300*time.Millisecond)
+	set(&o.Budget, 3*time.Second)
 	if o.MaxIdle <= 0 {
 		o.MaxIdle = 4
 	}

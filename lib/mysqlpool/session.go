@@ -51,7 +51,11 @@ func (w *wire) broke(err error) error {
 		return err
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = &silence{"a statement", time.Duration(w.read.Load())}
+		doing := "a login"
+		if w.live.Load() {
+			doing = "a statement"
+		}
+		err = &silence{doing, time.Duration(w.read.Load())}
 	}
 	w.failed.CompareAndSwap(nil, &err)
 	if w.live.Load() {
@@ -214,10 +218,17 @@ func bounded(ctx context.Context, d time.Duration, doing string, f func(context.
 	inner, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	err := f(inner)
-	if err != nil && ctx.Err() == nil && inner.Err() != nil {
-		return &silence{doing, d}
+	if err == nil || inner.Err() == nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
 	}
-	return err
+	// A network connection sees a deadline a moment before its context does.
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	return &silence{doing, d}
 }
 
 // values asks for one row of texts.
@@ -247,34 +258,46 @@ func values(ctx context.Context, dc driver.QueryerContext, query string) ([]stri
 	return out, nil
 }
 
-// setup sets the session's variables, sees that they are set, and that the
-// server is fit for use.
+// setup sees that the server is fit for use, sets the session's variables,
+// and sees that they are set.
 func (p *Pool) setup(ctx context.Context, s *session) error {
-	for _, v := range p.vars {
-		_, err := s.ExecContext(ctx, "SET SESSION "+v.name+" = "+v.literal(), nil)
-		if Code(err) == codeUnknownVariable && strings.HasPrefix(v.name, "wsrep_") {
-			continue // a server without Galera
-		}
-		if err != nil {
-			return fmt.Errorf("setting %s to %.100q: %w", v.name, v.value, err)
-		}
-		got, err := values(ctx, s, "SELECT @@SESSION."+v.name)
-		if err != nil {
-			return err
-		}
-		if len(got) != 1 || !v.holds(got[0]) {
-			return fmt.Errorf("the server made %.100q of %s = %.100q", got, v.name, v.value)
-		}
-	}
+	// First of all, for with wsrep_sync_wait a node outside its cluster would
+	// not even say that it is.
 	on, err := values(ctx, s, "SHOW VARIABLES LIKE 'wsrep_on'")
 	if err != nil {
 		return err
 	}
 	s.galera = len(on) == 2 && isOn(on[1])
 	began := time.Now()
-	err = p.fit(ctx, s)
+	if err := p.fit(ctx, s); err != nil {
+		return err
+	}
 	s.wire.host.latency.Store(int64(time.Since(began)))
-	return err
+	for _, v := range p.vars {
+		if err := v.set(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set sets the variable and reads it back.
+func (v variable) set(ctx context.Context, s *session) error {
+	_, err := s.ExecContext(ctx, "SET SESSION "+v.name+" = "+v.literal(), nil)
+	if Code(err) == codeUnknownVariable && strings.HasPrefix(v.name, "wsrep_") {
+		return nil // a server without Galera
+	}
+	var got []string
+	if err == nil {
+		got, err = values(ctx, s, "SELECT @@SESSION."+v.name)
+	}
+	if err == nil && (len(got) != 1 || !v.holds(got[0])) {
+		err = fmt.Errorf("the server made %.100q of it", got)
+	}
+	if err != nil {
+		return &settingError{fmt.Sprintf("setting %s to %.100q", v.name, v.value), err}
+	}
+	return nil
 }
 
 // fit has the server answer, and reports why it is not to be used although it

@@ -76,14 +76,14 @@ func (e *worded) Error() string { return e.text }
 func (e *worded) Unwrap() error { return e.err }
 
 func (w *words) word(err error) error {
-	switch {
-	case err == nil || sysexits.Status(err) != sysexits.Bug:
-		return err
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	if _, done := errors.AsType[*worded](err); done || err == nil || sysexits.Status(err) != sysexits.Bug {
 		return err
 	}
 	if e, ok := errors.AsType[*unreachable](err); ok {
 		return w.hosts(e)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
 	status, what, advice := w.parts(err)
 	return w.say(status, err, what, advice)
@@ -109,6 +109,10 @@ func (w *words) hosts(e *unreachable) error {
 
 // parts are the status, what went wrong and what to do.
 func (w *words) parts(err error) (status int, what, advice string) {
+	if e, ok := errors.AsType[*settingError](err); ok {
+		status, what, advice = w.parts(e.err)
+		return status, e.doing + ": " + what, advice
+	}
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return w.server(e)
 	}

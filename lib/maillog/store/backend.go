@@ -25,6 +25,10 @@ type backend interface {
 	// time. Any number of goroutines may read, also while one writes.
 	read(ctx context.Context, f func(session) error) error
 
+	// passes reports whether an error of read's may pass by itself, as that of
+	// a server that is restarted.
+	passes(err error) bool
+
 	// asStored is a text of a query as the database would have kept it.
 	asStored(s string) string
 
@@ -46,8 +50,10 @@ type session interface {
 
 	// scan goes over the rows of a day within c's bounds that meet c.all and
 	// one of c.arms, in the order of the search, while look says so. want is
-	// how many rows the caller wants: a hint.
-	scan(c *compiled, day string, want int, look func(rawRow) bool) error
+	// how many rows the caller wants: a hint. Where it goes piece by piece it
+	// tells passed before which id, in that order, nothing is left, and ends
+	// if passed says so.
+	scan(c *compiled, day string, want int, look func(rawRow) bool, passed func(flat.ID) bool) error
 	// ids are the candidates of a day by c.arms, which are all ordered: each
 	// once, in the order of the search. It ends after an error.
 	ids(c *compiled, day string, want int) iter.Seq2[flat.ID, error]

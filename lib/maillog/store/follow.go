@@ -13,6 +13,9 @@ import (
 // nothing reads one number.
 const followEvery = 250 * time.Millisecond
 
+// followPatience is how long a follower waits for a server that is gone.
+const followPatience = time.Minute
+
 // Change is a row that was written.
 type Change struct {
 	Row    *flat.Row // nil: changes came faster than they were followed, and some are left out
@@ -44,14 +47,22 @@ func (db *DB) Follow(ctx context.Context, q *Query) (*Follower, error) {
 	return f, err
 }
 
-// All gives changes until the context is done; that is no error.
+// All gives changes until the context is done; that is no error. When the
+// database's server is away it goes on where it was as soon as that is back,
+// and ends after a minute.
 func (f *Follower) All() iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		tick := time.NewTicker(followEvery)
 		defer tick.Stop()
+		var failing time.Time // since when
 		for f.ctx.Err() == nil {
 			changes, more, err := f.look()
-			if err != nil {
+			switch {
+			case err == nil:
+				failing = time.Time{}
+			case failing.IsZero() && f.db.b.passes(err):
+				failing = time.Now()
+			case !f.db.b.passes(err) || time.Since(failing) > followPatience:
 				if f.ctx.Err() == nil {
 					yield(Change{}, err)
 				}
@@ -89,8 +100,11 @@ func (f *Follower) look() (changes []Change, more bool, err error) {
 		changes = append(changes, found...)
 		return err
 	})
+	if err != nil {
+		return nil, false, err
+	}
 	f.last = next
-	return changes, more, err
+	return changes, more, nil
 }
 
 // touched is what some commits have touched, each row once.

@@ -75,11 +75,7 @@ func TestMySQLPlans(t *testing.T) {
 			from, to := c.bounds()
 			for i := range c.arms {
 				a := &c.arms[i]
-				sql := myIDsSQL(day, 0, a)
-				if a.ordered {
-					sql += order(oldest)
-				}
-				check(&q, "ids", a.index, sql+" LIMIT 64", append(mysqlWords.args(nil, a.conds), from, to))
+				check(&q, "ids", a.index, c.myIDsSQL(day, 0, a, 64), append(mysqlWords.args(nil, a.conds), from, to))
 			}
 			ids := []any{storetest.ID(noon, 1), storetest.ID(noon, 2)}
 			check(&q, "rows", "PRIMARY", c.myRowsSQL(day, len(ids)), mysqlWords.args(ids, c.all))

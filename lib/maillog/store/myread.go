@@ -121,6 +121,8 @@ func (db *mysqlDB) read(ctx context.Context, f func(session) error) error {
 	return db.fail(ctx, "searching", err)
 }
 
+func (db *mysqlDB) passes(err error) bool { return mysqlpool.Again(err) }
+
 // once runs f in one transaction.
 func (db *mysqlDB) once(ctx context.Context, conn myConn, host string, f func(session) error) error {
 	v := &myView{ctx: ctx, conn: conn, known: &db.known}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,7 +139,7 @@ func (c *compiled) conditions() {
 	if len(q.Kinds) > 0 {
 		add(in("kind", lowerAll(q.Kinds)))
 	}
-	if len(c.verdicts) > 0 {
+	if len(c.verdicts) > 0 && !slices.ContainsFunc(c.verdicts, func(v string) bool { return !isASCII(v) }) {
 		add(in("verdict", c.verdicts))
 	}
 	if c.helo != nil {

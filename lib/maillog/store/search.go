@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
@@ -16,6 +17,11 @@ const (
 
 	pageRows = 256   // rows read in one transaction
 	pageLook = 20000 // rows looked at in one transaction
+
+	// pageTime is after what time a transaction ends where the search is not
+	// yet: a database keeps what a reader may still see, and its table cannot
+	// be altered.
+	pageTime = 2 * time.Second
 )
 
 // Result is what a search finds.
@@ -83,33 +89,63 @@ func (r *Result) All() iter.Seq2[*flat.Row, error] {
 type page struct {
 	rows  []*flat.Row
 	seen  flat.ID // the last id that was looked at
+	edge  flat.ID // nothing before it, in the order of the search, is left; zero: not known
 	ended bool    // there is nothing more
 	look  int     // how many more rows may be looked at
 	want  int     // how many more rows are wanted
+	until time.Time
 }
 
 func (p *page) full() bool { return p.want <= 0 || p.look <= 0 }
 
+// passed notes an edge, and says whether there is time to go on.
+func (p *page) passed(edge flat.ID) bool {
+	p.edge = edge
+	return edge.IsZero() || time.Now().Before(p.until)
+}
+
 // goOn moves the bounds behind what a page has seen.
 func (c *compiled) goOn(p *page) {
-	switch {
-	case p.seen.IsZero():
+	seen := !p.seen.IsZero()
+	switch edge := !p.edge.IsZero(); {
 	case c.q.OldestFirst:
-		c.from = successor(p.seen)
+		if seen {
+			c.from = maxID(c.from, successor(p.seen))
+		}
+		if edge {
+			c.from = maxID(c.from, p.edge)
+		}
 	default:
-		c.to = p.seen
+		if _, to := c.bounds(); seen {
+			c.to = minID(to, p.seen)
+		}
+		if _, to := c.bounds(); edge {
+			c.to = minID(to, p.edge)
+		}
 	}
+}
+
+// edge is what the bounds are after a day.
+func (c *compiled) edge(day string) flat.ID {
+	first, end := dayBounds(day)
+	switch {
+	case !c.q.OldestFirst:
+		return first
+	case end == lastID: // or not known
+		return flat.ID{}
+	}
+	return end
 }
 
 func (db *DB) page(ctx context.Context, c *compiled, want int) (*page, error) {
 	var p *page
 	err := db.b.read(ctx, func(s session) error {
-		p = &page{look: pageLook, want: want}
+		p = &page{look: pageLook, want: want, until: time.Now().Add(pageTime)}
 		for _, day := range c.daysOf(s.days()) {
 			if err := c.day(s, day, p); err != nil {
 				return err
 			}
-			if p.full() {
+			if p.full() || !p.passed(c.edge(day)) {
 				return nil
 			}
 		}
@@ -126,8 +162,11 @@ func (c *compiled) daysOf(days []string) []string {
 	hi := len(days)
 	if !c.to.IsZero() {
 		var found bool
-		if hi, found = slices.BinarySearch(days, dayOfID(c.to)); found {
-			hi++
+		day := dayOfID(c.to)
+		if hi, found = slices.BinarySearch(days, day); found {
+			if begin, _ := dayBounds(day); less(begin, c.to) {
+				hi++
+			}
 		}
 	}
 	if lo >= hi {
@@ -148,12 +187,12 @@ func (c *compiled) day(s session, day string, p *page) error {
 	}
 	for i := range c.arms {
 		if !s.has(day, c.arms[i].index) {
-			return s.scan(c, day, p.want, look)
+			return s.scan(c, day, p.want, look, p.passed)
 		}
 	}
 	switch {
 	case len(c.arms) == 0:
-		return s.scan(c, day, p.want, look)
+		return s.scan(c, day, p.want, look, p.passed)
 	case c.arms[0].ordered:
 		return c.fetch(s, day, p, s.ids(c, day, p.want))
 	}
@@ -162,7 +201,7 @@ func (c *compiled) day(s session, day string, p *page) error {
 		return err
 	}
 	if len(ids) > maxSpan {
-		return s.scan(c, day, p.want, look)
+		return s.scan(c, day, p.want, look, p.passed)
 	}
 	c.sort(ids)
 	return c.fetch(s, day, p, func(yield func(flat.ID, error) bool) {

@@ -87,6 +87,8 @@ func (db *sqliteDB) lockFile(f *os.File) error {
 
 func (db *sqliteDB) writes() bool { return db.w != nil }
 
+func (db *sqliteDB) passes(error) bool { return false }
+
 // asStored is s: SQLite keeps any bytes.
 func (db *sqliteDB) asStored(s string) string { return s }
 

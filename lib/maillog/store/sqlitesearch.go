@@ -24,7 +24,7 @@ func (r *reader) days() []string             { return r.schema.days }
 func (r *reader) has(day, index string) bool { return r.schema.has(day, index) }
 
 // scan reads a day in order of id.
-func (r *reader) scan(c *compiled, day string, _ int, look func(rawRow) bool) error {
+func (r *reader) scan(c *compiled, day string, _ int, look func(rawRow) bool, _ func(flat.ID) bool) error {
 	s, err := r.c.Prepare(c.scanSQL(day))
 	if err != nil {
 		return err
