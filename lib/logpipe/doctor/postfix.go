@@ -185,7 +185,7 @@ func (h *host) postfixFields(in *instance) {
 	if !h.logsSubject(in) {
 		h.add(Hint, "postfix", in.where("header_checks"),
 			"subjects are not logged: the column subject stays empty, unless Amavis logs them",
-			in.set("header_checks = pcre:"+in.dir+"/rol_header_checks")+"   # the file is in contrib/postfix")
+			in.set("header_checks = regexp:"+in.dir+"/rol_header_checks")+"   # the file is in contrib/postfix")
 	}
 }
 
@@ -227,8 +227,7 @@ func (h *host) postfixNames(in *instance) {
 		if !ok {
 			continue
 		}
-		name = strings.NewReplacer("$syslog_name", in.logName, "${syslog_name}", in.logName,
-			"$multi_instance_name", in.values["multi_instance_name"], "{", "", "}", "").Replace(name)
+		name = in.expand(name, &s)
 		where := at(in.dir+"/master.cf", s.line)
 		f, _, _ := strings.Cut(name, "/")
 		switch {
@@ -245,6 +244,13 @@ func (h *host) postfixNames(in *instance) {
 					"what rows show as instance", s.name, name, in.logName), "-o syslog_name="+in.logName+"/"+name)
 		}
 	}
+}
+
+// expand puts in what a syslog_name of a service may refer to.
+func (in *instance) expand(name string, s *service) string {
+	name = strings.NewReplacer("{", "", "}", "").Replace(name)
+	return strings.NewReplacer("$syslog_name", in.logName, "$service_name", s.name,
+		"$multi_instance_name", in.values["multi_instance_name"]).Replace(name)
 }
 
 // otherInstance reports whether another instance logs under a name.

@@ -192,7 +192,7 @@ func (h *host) longestTag() (tag string) {
 	for _, in := range h.instances {
 		longer(in.logName)
 		for _, s := range in.master {
-			longer(s.options["syslog_name"])
+			longer(in.expand(s.options["syslog_name"], &s))
 		}
 	}
 	return tag
