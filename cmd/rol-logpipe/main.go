@@ -54,6 +54,10 @@ func app() *cli.App {
 				Name: "check", Usage: "judge the service for Nagios or Icinga", Description: aboutCheck,
 				Flags: append([]cli.Flag{spool}, thresholds()...), Action: check,
 			},
+			{
+				Name: "doctor", Usage: "say what on this machine loses or blurs lines", ArgsUsage: "[FILE|GLOB]...",
+				Description: aboutDoctor, Flags: []cli.Flag{spool, format}, Action: diagnose,
+			},
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/rolmail/rolmail/lib/command"
 	"github.com/rolmail/rolmail/lib/logpipe"
+	"github.com/rolmail/rolmail/lib/logpipe/doctor"
 	"github.com/rolmail/rolmail/lib/maillog"
 	"github.com/rolmail/rolmail/lib/maillog/store"
 	"github.com/rolmail/rolmail/lib/maillog/trace"
@@ -160,4 +162,32 @@ func check(c *cli.Context) error {
 	}
 	r, asked := logpipe.Ask(c.Context, command.String(c, "spool", "maillog_spool"))
 	return logpipe.Check(c.App.Writer, r, asked, o)
+}
+
+const aboutDoctor = "Looks at Postfix, Amavis, rsyslog, journald, the clock, the spool and the logs named, " +
+	"and says what loses lines, what blurs them, and what to write where. It changes nothing.\n\n" +
+	"Ends with 0 if there is nothing to say, 1 if something is blurred, 2 if lines get lost.\n\n" +
+	"Examples:\n  rol-logpipe doctor\n  rol-logpipe doctor /var/log/mail.log"
+
+func diagnose(c *cli.Context) error {
+	format, err := formatOf(c)
+	if err != nil {
+		return err
+	}
+	dbs := databases(c)
+	opt := doctor.Options{
+		Files: c.Args().Slice(), Spool: command.String(c, "spool", "maillog_spool"),
+		SpoolSize: command.Config(c).Size("maillog_spool_size"), Databases: dbs,
+	}
+	if store.OnServer(dbs[0]) {
+		opt.DBTime = func(ctx context.Context) (time.Time, error) { return store.ServerTime(ctx, dbs[0]) }
+	}
+	found := doctor.Run(c.Context, opt)
+	if err := doctor.Write(c.App.Writer, found, format == "json"); err != nil {
+		return err
+	}
+	if status := doctor.Status(found); status != sysexits.OK {
+		return sysexits.Silent(status)
+	}
+	return nil
 }
