@@ -27,7 +27,7 @@ func app() *cli.App {
 			"  rol-logpipe /var/log/mail.log.*.gz /var/log/mail.log\n" +
 			"  rol-logpipe --dry-run --unparsed /var/log/mail.log\n" +
 			"  rol-logpipe --follow /var/log/mail.log\n" +
-			"  rol-logpipe --follow --db mysql:/etc/rol/maillog.cf '/var/log/remote/*/mail.log'\n" +
+			"  rol-logpipe --follow --db mysql:/etc/rol/db.cf '/var/log/remote/*/mail.log'\n" +
 			"  rol-logpipe status",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "db", Usage: "write to `DB`, as type:where, instead of maillog_db of rol.cf; a service writes several"},

@@ -4,7 +4,8 @@
 _rol_logpipe() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local word command='' words=''
-    local global='--config -v --verbose --log-format -h --help -V --version'
+    local global='--db -f --follow --pipe --omprog --spool --listen -n --dry-run --again --year --timezone
+        --unparsed --ddl --format --config -v --verbose --log-format -h --help -V --version'
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
         case $word in status | check | doctor) command=$word; break ;; esac
@@ -17,14 +18,9 @@ _rol_logpipe() {
         --db | --listen | --year | --timezone | --warning | --critical | --silence | --spool-warning) return ;;
         *)
             case $command:$cur in
-                status:-*) words="--spool --format $global" ;;
-                check:-*) words="--spool --warning --critical --silence --spool-warning $global" ;;
-                doctor:-*) words="--spool --format $global" ;;
+                check:-*) words="--warning --critical --silence --spool-warning $global" ;;
+                *:-*) words=$global ;;
                 status:* | check:*) ;;
-                :-*)
-                    words="--db -f --follow --pipe --omprog --spool --listen -n --dry-run --again --year --timezone
-                        --unparsed --ddl --format $global"
-                    ;;
                 doctor:*) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
                 *) mapfile -t COMPREPLY < <(compgen -f -W 'status check doctor' -- "$cur"); return ;;
             esac
