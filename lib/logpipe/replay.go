@@ -276,7 +276,7 @@ func (r *replay) summary(took time.Duration) *Summary {
 	c, st := r.count, r.tracer.Stats()
 	s := &Summary{
 		Lines: c.lines(), Used: c.used, Noise: c.noise, Unparsed: c.unparsed, Foreign: c.foreign,
-		Rows: st.Rows, SkippedBytes: c.skipped, Evicted: st.Evicted, Late: st.Late,
+		Rows: st.Rows, SkippedBytes: c.skipped, Evicted: st.GivenUp(), Late: st.Late,
 		Open:    st.Sessions + st.Legs + st.Scans,
 		Seconds: math.Round(took.Seconds()*1000) / 1000,
 		Noises:  c.noises, Shapes: c.sorted(),

@@ -79,10 +79,11 @@ const idleSlack = 5 * 1_000_000
 // The rows are those of a replay of the same lines in the same order, if
 // none of them came late and no clock of the log's made a step.
 func (t *Tracer) Idle(d time.Duration) {
-	if t.pending != nil {
-		t.relink()
+	if t.settleDown(); t.err != nil {
+		return
 	}
 	most := t.opt.Linger.Microseconds() + endedLinger + 2*expireEvery
+	defer t.makeRoom()
 	if us := min(d.Microseconds()-idleSlack, most); us > 0 && t.clock.idle(us) {
 		t.expire()
 	}
@@ -115,6 +116,7 @@ type item struct {
 	thing      any   // *leg, *session, *scan, *note, *refusal, *front
 
 	serial  uint64
+	base    *base // the value of the state, of mails put aside, that it came from
 	stored  bool  // in the state of an earlier Changes
 	dirtyAt int32 // place in Tracer.dirt, from 1: changed since the last Changes
 	freshAt int32 // place in Tracer.news, from 1: rows would differ from what was put
@@ -128,9 +130,11 @@ func (t *Tracer) dirty(it *item) {
 	}
 }
 
-// fresh notes that Sync has rows to put.
+// fresh notes that Sync has rows to put. A tracer that goes on with the saved
+// state has to know that, too.
 func (t *Tracer) fresh(it *item) {
 	if it.freshAt == 0 {
+		t.dirty(it)
 		t.news = append(t.news, it)
 		it.freshAt = int32(len(t.news))
 	}
@@ -165,6 +169,7 @@ func (t *Tracer) unlist(it *item) {
 type queue struct {
 	head, tail *item
 	n          int
+	which      int
 }
 
 func (q *queue) remove(it *item) {
@@ -199,6 +204,34 @@ func (t *Tracer) put(it *item, which int) {
 		q.head = it
 	}
 	q.tail = it
+	q.n++
+}
+
+// insert puts an item where its time belongs in queue which.
+func (t *Tracer) insert(it *item, which int, at int64) {
+	q := &t.byQueue[which]
+	if it.q != nil {
+		it.q.remove(it)
+	}
+	it.at, it.q = at, q
+	after := q.tail // the item before it
+	if q.head != nil && q.head.at > at {
+		after = nil
+	}
+	for after != nil && after.at > at {
+		after = after.prev
+	}
+	it.prev = after
+	if after != nil {
+		it.next, after.next = after.next, it
+	} else {
+		it.next, q.head = q.head, it
+	}
+	if it.next != nil {
+		it.next.prev = it
+	} else {
+		q.tail = it
+	}
 	q.n++
 }
 

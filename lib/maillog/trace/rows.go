@@ -31,6 +31,7 @@ func (t *Tracer) rows(root *leg, final bool) {
 	if root.probe() {
 		return
 	}
+	root.unnoticed(0)
 	var buf [8]hop
 	n := t.walk(append(buf[:0], hop{l: root}), final)
 	if n == 0 {
@@ -51,10 +52,6 @@ func (t *Tracer) walk(path []hop, final bool) int {
 		for i := range c.rcpts {
 			c.rcpts[i].child = nil
 		}
-	}
-	l.row = flat.ID{}
-	for _, b := range l.notices {
-		b.parentAt = 0
 	}
 	for i := range l.rcpts {
 		path[len(path)-1].p = &l.rcpts[i]
@@ -244,6 +241,19 @@ func (t *Tracer) mailID(root *leg, rcpt, origTo string) flat.ID {
 	return h.id(root.first / 1000)
 }
 
+// unnoticed forgets which rows notices about a chain are about.
+func (l *leg) unnoticed(depth int) {
+	l.row = flat.ID{}
+	for _, b := range l.notices {
+		b.parentAt = 0
+	}
+	if depth < maxChain {
+		for _, c := range l.to {
+			c.unnoticed(depth + 1)
+		}
+	}
+}
+
 // noticed notes that r is the row which notices about this leg are about: of
 // several recipients the one that failed last before the notice.
 func (t *Tracer) noticed(l *leg, r *flat.Row) {
@@ -273,7 +283,7 @@ func (t *Tracer) rowsOf(l *leg) {
 	if root.freshAt == 0 && !l.row.IsZero() {
 		return
 	}
-	was, sink, ids, rows, fresh := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats.Rows, root.freshAt > 0
+	was, sink, ids, stats, fresh := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats, root.freshAt > 0
 	kept := append([]flat.ID(nil), root.ids...)
 	t.sink = nowhere{}
 	t.rows(root, false)
@@ -281,7 +291,7 @@ func (t *Tracer) rowsOf(l *leg) {
 	if fresh {
 		t.fresh(&root.item)
 	}
-	t.row, t.sink, t.ids, t.stats.Rows = was, sink, append(t.ids[:0], ids...), rows
+	t.row, t.sink, t.ids, t.stats = was, sink, append(t.ids[:0], ids...), stats
 }
 
 type nowhere struct{}

@@ -51,7 +51,7 @@ type session struct {
 	clientName, clientIP, clientPort ref
 	helo, proto, tls, saslUser       ref
 	stage, text                      ref // of the break, or of the failed login
-	frontQID                         ref // of the mail that a before-queue filter passed on, while awaited
+	frontQID                         ref // in old state: a front
 	holdText, holdSender             ref // of a hold action before the queue id
 	holdRcpt, holdStage              ref
 	frontAt                          int64
@@ -71,18 +71,23 @@ func (s *session) eachRef(f func(*ref)) {
 func (t *Tracer) session(k sessionKey, ev *maillog.Event) *session {
 	s := t.sessions[k.hash()]
 	if s == nil {
-		t.serial++
-		if n := len(t.freeSess); n > 0 {
-			s, t.freeSess = t.freeSess[n-1], t.freeSess[:n-1]
-		} else {
-			s = &session{}
-		}
-		s.key, s.serial, s.first, s.last, s.thing = k, t.serial, ev.Time, ev.Time, s
+		s = t.blankSession()
+		s.key, s.serial, s.first, s.last = k, t.next(), ev.Time, ev.Time
 		t.sessions[k.hash()] = s
 		for len(t.sessions) > t.opt.MaxSessions && t.evictSession() {
 		}
 	}
 	t.touchSession(s, ev)
+	return s
+}
+
+func (t *Tracer) blankSession() (s *session) {
+	if n := len(t.freeSess); n > 0 {
+		s, t.freeSess = t.freeSess[n-1], t.freeSess[:n-1]
+	} else {
+		s = &session{}
+	}
+	s.thing = s
 	return s
 }
 
@@ -97,7 +102,7 @@ func (t *Tracer) evictSession() bool {
 	} else {
 		return false
 	}
-	t.stats.Evicted += int64(before - len(t.sessions))
+	t.stats.Evicted.Sessions += int64(before - len(t.sessions))
 	return true
 }
 
@@ -322,6 +327,7 @@ func (t *Tracer) closeSession(s *session) {
 	s.ended = true
 	t.put(&s.item, qEnded)
 	if s.refs > 0 {
+		t.dirty(&s.item)
 		return // the last leg will call sessionDone
 	}
 	t.sessionDone(s)
@@ -331,11 +337,12 @@ func (t *Tracer) closeSession(s *session) {
 func (t *Tracer) sessionDone(s *session) {
 	t.detach(s)
 	t.sessionRow(s)
-	t.unqueue(&s.item)
-	t.unlist(&s.item)
-	if s.stored {
-		t.forget('S', s.serial)
-	}
+	t.recycleSession(s)
+}
+
+// recycleSession forgets a session and keeps it for the next.
+func (t *Tracer) recycleSession(s *session) {
+	t.release(&s.item)
 	if len(t.freeSess) < 1024 {
 		a := s.arena
 		a.reset()
@@ -448,6 +455,6 @@ func (t *Tracer) fromSession(r *flat.Row, s *session) {
 }
 
 func (t *Tracer) emit(r *flat.Row) {
-	t.stats.Rows++
+	t.stats.count(r)
 	t.sink.Put(r)
 }

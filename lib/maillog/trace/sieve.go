@@ -13,6 +13,7 @@ type note struct {
 	arena
 	byMsgID                    bool // it waits under the message id, not the session
 	key                        uint64
+	seq                        uint64 // of its waiter
 	us                         int64
 	action                     sieveAction
 	user, text, msgid, session ref
@@ -52,14 +53,14 @@ func (t *Tracer) dovecotEvent(ev *maillog.Event) {
 		if len(id) == 0 {
 			continue
 		}
-		t.serial++
 		n := &note{us: ev.Time, action: sieveActions[string(ev.Action)], byMsgID: byMsgID}
-		n.serial = t.serial
+		n.serial, n.thing = t.next(), n
 		n.set(&n.user, ev.Rcpt)
 		n.set(&n.text, ev.Text)
 		n.set(&n.msgid, ev.MsgID)
 		n.set(&n.session, ev.Session)
 		t.noteKey(n)
+		t.wake(n.key)
 		for _, w := range t.wait[n.key] {
 			if w.leg != nil && t.apply(w.leg, n) {
 				return
@@ -80,7 +81,6 @@ func (t *Tracer) keepNote(n *note) {
 	if t.byQueue[qNote].n >= t.opt.MaxScans {
 		t.dropNote(t.byQueue[qNote].head.thing.(*note))
 	}
-	n.thing = n
 	t.dirty(&n.item)
 	t.await(n.key, waiter{note: n})
 	t.put(&n.item, qNote)
@@ -88,11 +88,7 @@ func (t *Tracer) keepNote(n *note) {
 
 func (t *Tracer) dropNote(n *note) {
 	t.unawait([]uint64{n.key}, func(w *waiter) bool { return w.note == n })
-	t.unqueue(&n.item)
-	t.unlist(&n.item)
-	if n.stored {
-		t.forget('N', n.serial)
-	}
+	t.release(&n.item)
 }
 
 // handedOver looks for what Dovecot said of a recipient, and lets what it says
@@ -108,6 +104,7 @@ func (t *Tracer) handedOver(l *leg, p *rcpt) {
 
 func (t *Tracer) awaitNote(l *leg, key uint64) {
 	t.await(key, waiter{leg: l})
+	t.wake(key)
 	for i := 0; i < len(t.wait[key]); i++ {
 		if n := t.wait[key][i].note; n != nil && t.apply(l, n) {
 			t.dropNote(n)

@@ -3,14 +3,16 @@ package trace
 // Sync puts the rows of everything that is open and has changed since they
 // were last put. What it costs is what has changed.
 func (t *Tracer) Sync() {
-	if t.pending != nil {
-		t.relink()
+	if t.settleDown(); t.err != nil {
+		return
 	}
 	// a row may give a notice its parent, and that one's row the next
 	for n := maxNotices*len(t.news) + 1; n > 0 && len(t.news) > 0; n-- {
 		it := t.news[len(t.news)-1]
 		t.shown(it)
-		t.syncItem(it)
+		if !t.syncItem(it) {
+			t.later = append(t.later, it)
+		}
 	}
 	for i, it := range t.later {
 		t.fresh(it)
@@ -19,20 +21,22 @@ func (t *Tracer) Sync() {
 	t.later = t.later[:0]
 }
 
-func (t *Tracer) syncItem(it *item) {
+// syncItem puts the rows of one thing. It reports false when nothing can be said
+// about it before something else has ended.
+func (t *Tracer) syncItem(it *item) bool {
 	switch x := it.thing.(type) {
 	case *leg:
 		if x.from != nil {
-			return // the first leg of the chain has the rows
+			return true // the first leg of the chain has the rows
 		}
 		had := len(x.ids)
 		t.rows(x, false)
-		if it.freshAt > 0 { // nothing can be said before its session ends
+		if it.freshAt > 0 { // its session goes on
 			t.shown(it)
-			t.later = append(t.later, it)
-			if had == 0 {
-				return
+			if had > 0 {
+				t.dirty(it)
 			}
+			return false
 		}
 		t.dirty(it)
 	case *scan:
@@ -46,4 +50,5 @@ func (t *Tracer) syncItem(it *item) {
 			t.dirty(it)
 		}
 	}
+	return true
 }
