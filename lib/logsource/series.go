@@ -226,7 +226,7 @@ func (s *series) verify() {
 		if b.src != nil || b.look() != nil || !b.fresh {
 			continue
 		}
-		if _, err := b.read(s.f.buf[:tailLen]); err == errTruncated {
+		if _, err := b.read(s.f.buf); err == errTruncated {
 			s.lose(b)
 		}
 	}
