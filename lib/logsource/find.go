@@ -13,13 +13,18 @@ import (
 // known, because only those are new.
 func (s *series) find() error {
 	for range 3 {
+		for _, b := range s.bodies { // what nothing was read of has no other mark
+			if b.off == 0 && len(b.first) == 0 && b.look() == nil && b.peek() != nil {
+				b.first = nil
+			}
+		}
 		all, err := siblings(s.path)
 		if err != nil || len(all) == 0 {
 			return err
 		}
 		lost, err := s.identify(all)
 		again, err2 := siblings(s.path)
-		if err == nil && err2 == nil && sameFiles(all, again) {
+		if err == nil && err2 == nil && sameFiles(all, again) && !slices.ContainsFunc(all, sibling.hasBegun) {
 			return s.adopt(all, lost)
 		}
 		for _, c := range all {
@@ -40,7 +45,7 @@ func (s *series) identify(all []sibling) (lost []ident, err error) {
 	lost = slices.Clone(s.lost)
 	known := -1 // the oldest sibling that is being read: what is newer and unknown is new
 	for i := range all {
-		if s.holds(&all[i]) || !all[i].live && all[i].inode() == s.refilled {
+		if s.holds(&all[i]) || !all[i].live && slices.Contains(s.refilled, all[i].inode()) {
 			known = i
 		}
 	}
@@ -91,12 +96,12 @@ func (s *series) identify(all []sibling) (lost []ident, err error) {
 	return lost, nil
 }
 
-// holds tells whether a sibling is held, and everything behind it is older. A
-// live log of which nothing was read may have been truncated, and its copy is
-// newer than what is known.
+// holds tells whether a sibling is held and was read, so that everything behind
+// it is older. One of which nothing was read may have been truncated, and its
+// copy is to be read.
 func (s *series) holds(c *sibling) bool {
 	return slices.ContainsFunc(s.bodies, func(b *body) bool {
-		return c.inode() == inode{b.dev, b.ino} && (b.off > 0 || !c.live)
+		return b.off > 0 && c.inode() == inode{b.dev, b.ino}
 	})
 }
 
@@ -123,7 +128,7 @@ func (s *series) copies(all []sibling) {
 	} else if b = live.body; b == nil || live.from >= 0 {
 		return
 	}
-	if !live.live || b.off > 0 || b.src != nil || b.look() != nil || b.peek() != nil || len(b.first) == 0 {
+	if !live.live || b.off > 0 || b.src != nil || len(b.first) == 0 {
 		return
 	}
 	for i := range all[1:] {
@@ -236,6 +241,6 @@ func (s *series) adopt(all []sibling, lost []ident) error {
 			s.remember(id)
 		}
 	}
-	s.lost, s.first, s.looked, s.refilled = nil, false, true, inode{}
+	s.lost, s.first, s.looked, s.refilled = nil, false, true, nil
 	return nil
 }

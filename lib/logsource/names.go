@@ -1,6 +1,7 @@
 package logsource
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,6 +77,10 @@ func (f *Follow) knows(c *sibling) *ident {
 			if fit := c.body.fits(&b.ident); fit == fitWhole && (!c.live || b.stat.Nlink == 0 || b.off >= HeadLen) ||
 				fit == fitPrefix && !c.live {
 				return &b.ident
+			}
+			if n := min(len(b.first), len(c.body.first)); b.off == 0 && n > 0 && !c.live &&
+				bytes.Equal(b.first[:n], c.body.first[:n]) {
+				return &b.ident // nothing was read of it yet
 			}
 		}
 		for i := range s.done {

@@ -237,4 +237,4 @@ func TestFollowSchedules(t *testing.T) {
 }
 
 // lastLines is the end of what was logged.
-func lastLines(s string) string { return s[max(0, len(s)-8000):] }
+func lastLines(s string) string { return strings.ReplaceAll(s[max(0, len(s)-8000):], "file=", "\n") }

@@ -29,7 +29,7 @@ type series struct {
 	looked bool
 	seen   int64 // the newest change of a sibling at the last look at them
 
-	refilled inode // what was truncated and may have other content since
+	refilled []inode // what was truncated and may have other content since
 
 	said  string    // what was said of the name last
 	since time.Time // that it is away
@@ -84,6 +84,7 @@ func (s *series) look(ctx context.Context) (busy bool, err error) {
 		owner := s.f.owner[id]
 		switch {
 		case owner == nil:
+			s.verify()
 			err = s.find()
 		case owner != s:
 			s.say("twin", "is the same file as another that is followed; it is read once", "file", s.path, "other", owner.path)
@@ -186,7 +187,8 @@ func (s *series) drain(ctx context.Context) (busy bool, err error) {
 		}
 		busy, err = s.pull(ctx, b)
 		if err == errTruncated {
-			return true, s.truncated(b)
+			s.truncated(b)
+			return true, nil
 		}
 		if err != nil || busy {
 			return busy, err
@@ -197,7 +199,15 @@ func (s *series) drain(ctx context.Context) (busy bool, err error) {
 
 // truncated looks for what a log was before it was truncated: copytruncate
 // made a copy, in which the rest may stand that has not been read.
-func (s *series) truncated(b *body) error {
+func (s *series) truncated(b *body) {
+	s.lose(b)
+	if err := s.find(); err != nil {
+		s.sayError(err)
+	}
+}
+
+// lose notes that what was read of a body is no longer in it.
+func (s *series) lose(b *body) {
 	s.f.count.truncated.Add(1)
 	id := b.ident
 	if id.off == 0 && len(b.first) > 0 {
@@ -207,11 +217,19 @@ func (s *series) truncated(b *body) error {
 		s.lost = append(s.lost, id)
 	}
 	s.drop(b)
-	s.refilled = inode{b.dev, b.ino}
-	if err := s.find(); err != nil {
-		s.sayError(err)
+	s.refilled = append(s.refilled, inode{b.dev, b.ino})
+}
+
+// verify finds what was truncated before it was renamed.
+func (s *series) verify() {
+	for _, b := range slices.Clone(s.bodies) {
+		if b.src != nil || b.look() != nil || !b.fresh {
+			continue
+		}
+		if _, err := b.read(s.f.buf); err == errTruncated {
+			s.lose(b)
+		}
 	}
-	return nil
 }
 
 // retire lets go of what nobody writes any more: it was silent for a while,

@@ -37,6 +37,11 @@ type sibling struct {
 
 func (c *sibling) inode() inode { return inode{c.dev, c.ino} }
 
+// hasBegun tells whether a copy was empty when it was opened and is not now.
+func (c sibling) hasBegun() bool {
+	return !c.live && c.body != nil && c.body.src == nil && len(c.body.first) == 0 && (c.body.look() != nil || c.body.stat.Size > 0)
+}
+
 // rotated tells whether a name is that of the live log rotated, and by which
 // number. "mail.log.2.gz", "mail-20261125.log" and
 // "mail.log.zst" are rotated "mail.log".

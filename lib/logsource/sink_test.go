@@ -153,7 +153,9 @@ func (s *said) String() string {
 	return s.buf.String()
 }
 
-func (s *said) log() *slog.Logger { return slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})) }
+func (s *said) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
 
 func (s *said) count(text string) int { return strings.Count(s.String(), text) }
 
