@@ -48,6 +48,9 @@ func openMySQLWith(where string, mode Mode, opt mysqlpool.Options) (*mysqlDB, er
 	if mode == ReadWrite {
 		opt.Writable = true
 		opt.Grants = mysqlWriteGrants
+		// A node of a Galera cluster waits until it has what another one has
+		// committed before it says where the database is.
+		opt.Params = map[string]string{"wsrep_sync_wait": "7"}
 		opt.Fresh = func(ctx context.Context, c *mysqlpool.Conn) (bool, error) {
 			is, err := db.readMark(ctx, c)
 			at := db.mark.Load()

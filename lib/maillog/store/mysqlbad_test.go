@@ -233,7 +233,7 @@ func openSteps(t *testing.T, cf string, steps []mysqlStep) error {
 
 // A day's table that is dropped under the writer is made again, and the batch
 // written whole; what was in it is gone.
-func TestMySQLDayDropped(t *testing.T) {
+func TestMySQLDayDroppedUnderWriter(t *testing.T) {
 	m := mariaDB(t)
 	for _, n := range []int{5, lookAlways + 5} {
 		cf := newMy(t)

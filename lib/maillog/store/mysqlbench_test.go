@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -141,4 +142,37 @@ func BenchmarkMySQLFollow(b *testing.B) {
 		before = rows
 	}
 	perSecond(b, 1000)
+}
+
+// BenchmarkMySQLStatements is a server that takes no LOAD DATA LOCAL.
+func BenchmarkMySQLStatements(b *testing.B) {
+	db := openMy(b, peer.StartMariaDB(b).CF("a"))
+	db.w.local = false
+	made := storetest.New(1, noon-noon%dayMillis, dayMillis/benchDay)
+	for b.Loop() {
+		b.StopTimer()
+		rows := made.Rows(benchBatch)
+		b.StartTimer()
+		commitMy(b, db, &Batch{Rows: rows})
+	}
+	perSecond(b, benchBatch)
+}
+
+// BenchmarkMySQLState reads the state of 200,000 open mails.
+func BenchmarkMySQLState(b *testing.B) {
+	db := openMy(b, peer.StartMariaDB(b).CF("a"))
+	var all []StateChange
+	for i := range 200000 {
+		all = append(all, StateChange{fmt.Appendf(nil, "L%08d", i), bytes.Repeat([]byte{byte(i), 7, 'x'}, 150)})
+	}
+	begun := time.Now()
+	commitMy(b, db, &Batch{State: all})
+	wrote := time.Since(begun)
+	for b.Loop() {
+		n := 0
+		if _, err := db.load(b.Context(), func(_, _ []byte) error { n++; return nil }); err != nil || n != len(all) {
+			b.Fatal(n, err)
+		}
+	}
+	b.ReportMetric(wrote.Seconds(), "s-to-write")
 }

@@ -105,6 +105,9 @@ func (w *mysqlWriter) attempt(ctx context.Context, b *mysqlBatch) error {
 		err = w.transaction(ctx, b)
 	}
 	if err != nil {
+		if w.c != nil && mysqlpool.Lost(err) && ctx.Err() == nil {
+			err = w.c.Word(err, "writing") // the session knows why
+		}
 		w.undo(ctx, err)
 	}
 	if errors.Is(err, ErrMoved) && w.c != nil {

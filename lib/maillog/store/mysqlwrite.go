@@ -131,13 +131,26 @@ func (w *mysqlWriter) connect(ctx context.Context, wait int) (err error) {
 		return err
 	}
 	w.packet = min(w.packet-16, w.most) // the driver keeps a little for itself
-	if err = w.lock(ctx, wait); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{
+		w.splits, func(ctx context.Context) error { return w.lock(ctx, wait) }, w.prepare, w.listDays,
+	} {
+		if err = step(ctx); err != nil {
+			return err
+		}
 	}
-	if err = w.prepare(ctx); err != nil {
-		return err
+	return nil
+}
+
+// splits does without LOAD DATA where a Galera cluster commits in the middle
+// of it.
+func (w *mysqlWriter) splits(ctx context.Context) error {
+	var name, value string
+	err := w.c.QueryRowContext(ctx, "SHOW VARIABLES LIKE 'wsrep_load_data_splitting'").Scan(&name, &value)
+	if err == sql.ErrNoRows {
+		return nil
 	}
-	return w.listDays(ctx)
+	w.local = w.local && value != "ON"
+	return err
 }
 
 // drop ends the session, and with it its locks and its transaction.
