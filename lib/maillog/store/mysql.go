@@ -21,6 +21,8 @@ type mysqlDB struct {
 
 	silence time.Duration // how long the server may be silent
 	known   myKnown       // to those who read
+
+	mark atomic.Pointer[mysqlMark] // the last commit that the writer knows of
 }
 
 // mysqlSilence is how long the server may work on a statement: longer than it
@@ -43,13 +45,12 @@ func openMySQLWith(where string, mode Mode, opt mysqlpool.Options) (*mysqlDB, er
 	db := &mysqlDB{where: where, name: cfg.DBName, silence: opt.Read}
 	opt.Interpolate = true
 	opt.Grants = "SELECT"
-	var fresh atomic.Pointer[mysqlMark]
 	if mode == ReadWrite {
 		opt.Writable = true
 		opt.Grants = mysqlWriteGrants
 		opt.Fresh = func(ctx context.Context, c *mysqlpool.Conn) (bool, error) {
-			is, err := readMark(ctx, c)
-			at := fresh.Load()
+			is, err := db.readMark(ctx, c)
+			at := db.mark.Load()
 			return err == nil && (at == nil || is == *at), err
 		}
 	}
@@ -57,7 +58,7 @@ func openMySQLWith(where string, mode Mode, opt mysqlpool.Options) (*mysqlDB, er
 		return nil, err
 	}
 	if mode == ReadWrite {
-		db.w = newMySQLWriter(db, &fresh)
+		db.w = newMySQLWriter(db)
 		err = db.w.open(context.Background())
 	} else {
 		err = db.openMySQLReader(context.Background())

@@ -335,4 +335,3 @@ func TestMySQLDDL(t *testing.T) {
 		t.Errorf("by hand:\n%s\nby the writer:\n%s", a, b)
 	}
 }
-

@@ -16,7 +16,7 @@ import (
 
 const (
 	mysqlTries   = 4                     // attempts of one commit; the caller comes again with what is left
-	mysqlBackoff = 50 * time.Millisecond // before the second one, at most 200 ms, and so on
+	mysqlBackoff = 20 * time.Millisecond // before the second one at most, four times that before the next
 	maxPending   = 16                    // commits without an answer that are remembered
 )
 
@@ -85,7 +85,7 @@ func (w *mysqlWriter) passes(err error) bool {
 // pause waits, longer with each try, and never quite as long as another
 // writer.
 func pause(ctx context.Context, try int) error {
-	t := time.NewTimer(time.Duration(mathrand.Int64N(int64(mysqlBackoff) << (2 * try))))
+	t := time.NewTimer(time.Duration(mathrand.Int64N(int64(mysqlBackoff) << (2*try - 2))))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -182,7 +182,7 @@ func (w *mysqlWriter) transaction(ctx context.Context, b *mysqlBatch) error {
 
 // whose finds out who has moved the mark. nil: this batch is committed.
 func (w *mysqlWriter) whose(ctx context.Context, b *mysqlBatch) error {
-	m, err := readMark(ctx, w.c)
+	m, err := w.db.readMark(ctx, w.c)
 	switch {
 	case err != nil:
 		w.undo(ctx, err)
@@ -220,7 +220,7 @@ func (w *mysqlWriter) deleteRows(ctx context.Context, b *mysqlBatch) error {
 	for len(gone) > 0 {
 		day := dayOfID(gone[0])
 		n := 1
-		for n < len(gone) && n < lookRows && dayOfID(gone[n]) == day {
+		for n < len(gone) && n < w.lookRows() && dayOfID(gone[n]) == day {
 			n++
 		}
 		if w.days[day] != nil {

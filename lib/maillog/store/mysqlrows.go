@@ -10,13 +10,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 	"github.com/rolmail/rolmail/lib/mysqlpool"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
 const (
-	// lookRows is how many ids a statement asks for. From 1000 on MariaDB makes
+	// lookRows is how many ids a statement asks for at most. From 1000 on MariaDB makes
 	// a temporary table of such a list.
 	lookRows = 500
 	// lookAlways is up to how many rows the writer looks first what is there:
@@ -97,7 +99,7 @@ func (w *mysqlWriter) putDay(ctx context.Context, day string, rows []*flat.Row) 
 		for _, r := range rows {
 			w.note(r.ID, rowNew)
 		}
-		return err
+		return w.altered(day, err)
 	}
 	differ, changed, err := w.compare(ctx, day, rows)
 	if err != nil || len(differ) == 0 {
@@ -110,6 +112,17 @@ func (w *mysqlWriter) putDay(ctx context.Context, day string, rows []*flat.Row) 
 		return sysexits.Errorf(sysexits.Data,
 			"%s: table %s: writing %d rows, %d of them again, affected %d; has it a trigger, or an index that is not the writer's?",
 			w.db.where, dayTable(day), least, changed, n)
+	}
+	return w.altered(day, err)
+}
+
+// altered words the errors of a day's table whose columns are not what they
+// were.
+func (w *mysqlWriter) altered(day string, err error) error {
+	switch mysqlpool.Code(err) {
+	case 1048, codeBadField, 1264, 1265, 1292, 1364, 1366, 1406: // null, field, range, truncated, value, default, value, too long
+		return sysexits.Errorf(sysexits.Data, "%s: table %s does not take a row as it is: %.200q; has somebody changed it?",
+			w.db.where, dayTable(day), err.Error())
 	}
 	return err
 }
@@ -125,7 +138,7 @@ func (w *mysqlWriter) compare(ctx context.Context, day string, rows []*flat.Row)
 		differ = append(differ, r)
 		w.note(r.ID, what)
 	}
-	for some := range slices.Chunk(rows, lookRows) {
+	for some := range slices.Chunk(rows, w.lookRows()) {
 		i := 0
 		err := w.old.each(ctx, w.c, w.byIDs("SELECT "+mysqlColumns+" FROM "+dayTable(day), len(some),
 			func(i int) flat.ID { return some[i].ID }), func() {
@@ -150,6 +163,11 @@ func (w *mysqlWriter) compare(ctx context.Context, day string, rows []*flat.Row)
 		}
 	}
 	return differ, changed, nil
+}
+
+// lookRows is how many ids a statement asks for: an id has at most 42 bytes.
+func (w *mysqlWriter) lookRows() int {
+	return max(1, min(lookRows, (w.packet-len(mysqlColumns)-200)/42))
 }
 
 // byIDs is a statement about the rows with some ids, in their order.
@@ -258,15 +276,16 @@ func (w *mysqlWriter) loadData(ctx context.Context, day string, rows []*flat.Row
 	if how == "IGNORE" && n < int64(len(rows)) {
 		return n, nil // to be looked at
 	}
-	var level, code, text string
-	err = w.c.QueryRowContext(ctx, "SHOW WARNINGS LIMIT 1").Scan(&level, &code, &text)
-	if err == nil {
-		err = sysexits.Errorf(sysexits.Data, "%s: table %s does not take values as they are: %.200q; has somebody changed it?",
-			w.db.where, dayTable(day), text)
-	} else if err == sql.ErrNoRows {
-		err = nil
+	var level, text string
+	var code uint16
+	switch err := w.c.QueryRowContext(ctx, "SHOW WARNINGS LIMIT 1").Scan(&level, &code, &text); err {
+	case nil:
+		return n, &mysql.MySQLError{Number: code, Message: text} // without LOCAL it would be one
+	case sql.ErrNoRows:
+		return n, nil
+	default:
+		return n, err
 	}
-	return n, err
 }
 
 func refusesLocal(err error) bool {

@@ -24,7 +24,7 @@ const (
 	mysqlLockWait = 10
 	// mysqlOpenWait is how long Open waits for another writer, in seconds: the
 	// server may still be ending the session of one that was killed.
-	mysqlOpenWait = 5
+	mysqlOpenWait = 3
 )
 
 // mysqlMark is where a database's history is: the number of the last commit,
@@ -40,7 +40,6 @@ type mysqlMark struct {
 type mysqlWriter struct {
 	db    *mysqlDB
 	c     *mysqlpool.Conn // nil: there is none, the next use makes one
-	fresh *atomic.Pointer[mysqlMark]
 	steps []mysqlStep
 
 	mark    mysqlMark
@@ -70,8 +69,8 @@ type mysqlDay struct {
 
 var mysqlReaders atomic.Int64
 
-func newMySQLWriter(db *mysqlDB, fresh *atomic.Pointer[mysqlMark]) *mysqlWriter {
-	w := &mysqlWriter{db: db, fresh: fresh, steps: mysqlSteps, local: true, most: mysqlStatement, sql: encoder{as: asSQL}}
+func newMySQLWriter(db *mysqlDB) *mysqlWriter {
+	w := &mysqlWriter{db: db, steps: mysqlSteps, local: true, most: mysqlStatement, sql: encoder{as: asSQL}}
 	// The driver knows what LOAD DATA LOCAL reads by a name of the process.
 	w.reader = fmt.Sprintf("rol-%d", mysqlReaders.Add(1))
 	mysql.RegisterReaderHandler(w.reader, func() io.Reader { return &w.source })
@@ -131,7 +130,7 @@ func (w *mysqlWriter) connect(ctx context.Context, wait int) (err error) {
 	if err = w.c.QueryRowContext(ctx, "SELECT @@max_allowed_packet").Scan(&w.packet); err != nil {
 		return err
 	}
-	w.packet = min(w.packet, w.most)
+	w.packet = min(w.packet-16, w.most) // the driver keeps a little for itself
 	if err = w.lock(ctx, wait); err != nil {
 		return err
 	}
@@ -180,11 +179,11 @@ func (w *mysqlWriter) exec(ctx context.Context, query string) (int64, error) {
 }
 
 // readMark reads where the database is.
-func readMark(ctx context.Context, c *mysqlpool.Conn) (m mysqlMark, err error) {
+func (db *mysqlDB) readMark(ctx context.Context, c *mysqlpool.Conn) (m mysqlMark, err error) {
 	var token []byte
 	err = c.QueryRowContext(ctx, "SELECT value, token FROM "+mysqlMeta+" WHERE name = 'commit'").Scan(&m.seq, &token)
 	if err == sql.ErrNoRows {
-		err = sysexits.Errorf(sysexits.Data, "table %s has lost its row %q; restore it from a backup", mysqlMeta, "commit")
+		err = sysexits.Errorf(sysexits.Data, "%s: table %s has lost its row %q: restore it from a backup", db.where, mysqlMeta, "commit")
 	}
 	copy(m.token[:], token)
 	return m, err
@@ -192,7 +191,7 @@ func readMark(ctx context.Context, c *mysqlpool.Conn) (m mysqlMark, err error) {
 
 // sync takes the database as it is for where this writer goes on.
 func (w *mysqlWriter) sync(ctx context.Context) error {
-	m, err := readMark(ctx, w.c)
+	m, err := w.db.readMark(ctx, w.c)
 	if err != nil {
 		return err
 	}
@@ -205,7 +204,7 @@ func (w *mysqlWriter) sync(ctx context.Context) error {
 
 func (w *mysqlWriter) at(m mysqlMark) {
 	w.mark, w.pending = m, nil
-	w.fresh.Store(&m)
+	w.db.mark.Store(&m)
 }
 
 // listDays reads which days have a table.

@@ -45,40 +45,42 @@ func (l *leg) allFinal() bool {
 // queue.
 const quiet = 10 * 60 * 1_000_000
 
-// expire runs the timers.
+// expire runs the timers: those that wait for late lines by the clock that
+// goes on when no lines come, the others by that of the lines.
 func (t *Tracer) expire() {
+	now, log := t.clock.now, t.clock.log
 	linger, expect := t.opt.Linger.Microseconds(), t.opt.Expect.Microseconds()
-	t.eachDue(qDone, linger, t.opt.MaxLinger, func(it *item) { t.lingered(it.thing.(*leg), t.clock.now-it.at > linger) })
-	t.eachDue(qExpect, expect, 0, func(it *item) { t.finish(it.thing.(*leg).root()) })
-	t.eachDue(qMaybe, expect, t.opt.MaxLinger, func(it *item) { t.finish(it.thing.(*leg).root()) })
-	t.eachDue(qOpen, linger, 0, func(it *item) { t.opened(it.thing.(*leg)) })
-	t.eachDue(qActive, quiet, 0, func(it *item) {
+	t.eachDue(qDone, now, linger, t.opt.MaxLinger, func(it *item) { t.lingered(it.thing.(*leg), now-it.at > linger) })
+	t.eachDue(qExpect, log, expect, 0, func(it *item) { t.finish(it.thing.(*leg).root()) })
+	t.eachDue(qMaybe, log, expect, t.opt.MaxLinger, func(it *item) { t.finish(it.thing.(*leg).root()) })
+	t.eachDue(qOpen, now, linger, 0, func(it *item) { t.opened(it.thing.(*leg)) })
+	t.eachDue(qActive, log, quiet, 0, func(it *item) {
 		if l := it.thing.(*leg); l.allFinal() {
 			t.lingered(l, true)
 		} else {
 			t.aside(it, qWaiting)
 		}
 	})
-	t.eachDue(qWaiting, t.opt.LegAge.Microseconds(), 0, func(it *item) {
+	t.eachDue(qWaiting, log, t.opt.LegAge.Microseconds(), 0, func(it *item) {
 		t.stats.Evicted++
 		t.finish(it.thing.(*leg).root())
 	})
 	t.expireSessions()
-	t.eachDue(qScan, expect, 0, func(it *item) { t.loseScan(it.thing.(*scan)) })
-	t.eachDue(qRefused, expect, 0, func(it *item) {
+	t.eachDue(qScan, log, expect, 0, func(it *item) { t.loseScan(it.thing.(*scan)) })
+	t.eachDue(qRefused, log, expect, 0, func(it *item) {
 		delete(t.refused, it.thing.(*refusal).key)
 		t.unqueue(it)
 	})
-	t.eachDue(qNote, expect, 0, func(it *item) { t.dropNote(it.thing.(*note)) })
-	t.eachDue(qFront, expect, t.opt.MaxScans, func(it *item) { t.dropFront(it.thing.(*front)) })
+	t.eachDue(qNote, log, expect, 0, func(it *item) { t.dropNote(it.thing.(*note)) })
+	t.eachDue(qFront, log, expect, t.opt.MaxScans, func(it *item) { t.dropFront(it.thing.(*front)) })
 }
 
 // endedLinger is how long an ended session waits for late lines.
 const endedLinger = 10 * 1_000_000
 
 func (t *Tracer) expireSessions() {
-	t.eachDue(qEnded, endedLinger, 0, func(it *item) { t.endSession(it.thing.(*session)) })
-	t.eachDue(qSession, t.opt.SessionIdle.Microseconds(), 0, func(it *item) {
+	t.eachDue(qEnded, t.clock.now, endedLinger, 0, func(it *item) { t.endSession(it.thing.(*session)) })
+	t.eachDue(qSession, t.clock.log, t.opt.SessionIdle.Microseconds(), 0, func(it *item) {
 		t.stats.Evicted++
 		t.closeSession(it.thing.(*session))
 	})
@@ -109,9 +111,9 @@ func (t *Tracer) lingered(l *leg, waited bool) {
 		t.park(l)
 	case waited && t.clock.now-young <= t.opt.Linger.Microseconds():
 		t.park(l) // the youngest will finish it
-	case expects && t.clock.now-young <= t.opt.Expect.Microseconds():
+	case expects && t.clock.log-young <= t.opt.Expect.Microseconds():
 		t.put(&l.item, qExpect)
-	case maybe && waited && l.q != &t.byQueue[qMaybe] && t.clock.now-young <= t.opt.Expect.Microseconds():
+	case maybe && waited && l.q != &t.byQueue[qMaybe] && t.clock.log-young <= t.opt.Expect.Microseconds():
 		t.put(&l.item, qMaybe)
 	default:
 		t.finish(root)
@@ -199,7 +201,8 @@ func (t *Tracer) drop(l *leg, depth int) {
 	}
 	for _, b := range l.notices {
 		if b.notice == l {
-			b.notice, b.dirty = nil, true
+			b.notice = nil
+			t.dirty(&b.item)
 			if b.parent.IsZero() {
 				b.parent = l.row
 			}
@@ -230,6 +233,7 @@ func (t *Tracer) drop(l *leg, depth int) {
 // unlink takes a leg out of the tables and keeps it for the next.
 func (t *Tracer) unlink(l *leg) {
 	t.unqueue(&l.item)
+	t.unlist(&l.item)
 	if at := t.legs[l.hash]; at == l {
 		if l.next == nil {
 			delete(t.legs, l.hash)
@@ -272,32 +276,4 @@ func (t *Tracer) evictLeg(keep *leg) bool {
 		}
 	}
 	return false
-}
-
-// Sync puts the rows of everything that is open and has changed since they
-// were last put.
-func (t *Tracer) Sync() {
-	if t.pending != nil {
-		t.relink()
-	}
-	for _, q := range [...]int{qOpen, qActive, qWaiting, qDone, qExpect, qMaybe, qParked} {
-		for it := t.byQueue[q].head; it != nil; it = it.next {
-			if l := it.thing.(*leg); l.from == nil && l.fresh {
-				t.rows(l, false)
-				l.dirty = true
-			}
-		}
-	}
-	for it := t.byQueue[qScan].head; it != nil; it = it.next {
-		if sc := it.thing.(*scan); (sc.putAt == 0 || sc.dirty) && sc.whole() {
-			t.scanRows(sc, false)
-			sc.dirty = true
-		}
-	}
-	for it := t.byQueue[qEnded].head; it != nil; it = it.next {
-		if s := it.thing.(*session); s.fresh && s.refs <= 0 {
-			t.sessionRow(s)
-			s.dirty = true
-		}
-	}
 }

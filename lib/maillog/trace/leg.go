@@ -11,10 +11,6 @@ import (
 type leg struct {
 	item
 	arena
-	serial uint64
-	stored bool // in the state of an earlier Changes
-	dirty  bool // changed since the last Changes
-	fresh  bool // its rows would differ from what was put
 
 	hash  uint64 // of the queue id
 	next  *leg   // other legs with that hash
@@ -237,9 +233,10 @@ func (t *Tracer) split(l *leg, n *node, ev *maillog.Event) *leg {
 	if c.sess != nil && c.sess.open == l {
 		c.sess.open, c.sess.lastLeg = c, c.serial
 	}
-	c.dirty, l.dirty = true, true
+	t.dirty(&c.item)
+	t.dirty(&l.item)
 	c.lines = 1 // l keeps its count: a row only grows
-	l.root().fresh = true
+	t.fresh(&l.root().item)
 	t.settle(l)
 	return c
 }
@@ -333,8 +330,8 @@ func (l *leg) touch(t *Tracer, ev *maillog.Event) {
 	if !l.seen {
 		l.lines++
 	}
-	l.dirty = true
-	l.root().fresh = true
+	t.dirty(&l.item)
+	t.fresh(&l.root().item)
 	if l.dead > maxDead {
 		l.compact(l.eachRef)
 	}

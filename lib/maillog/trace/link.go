@@ -212,7 +212,10 @@ func (t *Tracer) join(p, c *leg, via evidence) {
 	p.to = append(p.to, c)
 	root.ids = append(root.ids, c.ids...)
 	c.ids = nil
-	root.fresh, c.dirty, p.dirty, root.dirty = true, true, true, true
+	t.fresh(&root.item)
+	for _, l := range [...]*leg{c, p, root} {
+		t.dirty(&l.item)
+	}
 	t.settle(c)
 	t.settle(p)
 }
@@ -243,7 +246,10 @@ func (t *Tracer) unjoin(c *leg) {
 		}
 	}
 	c.from, c.via = nil, viaNone
-	p.root().fresh, c.fresh, p.dirty, c.dirty = true, true, true, true
+	for _, l := range [...]*leg{p, c} {
+		t.fresh(&l.root().item)
+		t.dirty(&l.item)
+	}
 }
 
 // passedOn notes where a delivered recipient went on to.
@@ -310,7 +316,8 @@ func (t *Tracer) resolveNotices(b *leg) {
 		}
 		b.notice = w.leg
 		w.leg.notices = append(w.leg.notices, b)
-		b.fresh, b.dirty = true, true
+		t.fresh(&b.item)
+		t.dirty(&b.item)
 		return
 	}
 }
@@ -320,7 +327,9 @@ func (t *Tracer) lateNotice(n *node, ev *maillog.Event, tb *tomb) {
 	h := t.hash(ev.NewQID)
 	for b := t.legs[h]; b != nil; b = b.next {
 		if b.str(b.qid) == string(ev.NewQID) && b.host() == n.host && b.notice == nil {
-			b.parent, b.fresh, b.dirty = tb.row, true, true
+			b.parent = tb.row
+			t.fresh(&b.item)
+			t.dirty(&b.item)
 		}
 	}
 }
@@ -333,7 +342,8 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 		return false
 	}
 	s := w.front.s
-	s.frontQID, s.dirty = ref{}, true
+	s.frontQID = ref{}
+	t.dirty(&s.item)
 	for _, f := range [...]struct {
 		dst *ref
 		src ref
@@ -353,7 +363,8 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 	}
 	l.origIP, l.origName = ref{}, ref{}
 	l.via = viaProxy
-	l.root().fresh, l.dirty = true, true
+	t.fresh(&l.root().item)
+	t.dirty(&l.item)
 	t.unqueue(&w.front.item)
 	t.releaseSession(s)
 	return true
@@ -363,15 +374,20 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 func (t *Tracer) dropFront(f *front) {
 	t.unawait([]uint64{f.key}, func(w *waiter) bool { return w.front == f })
 	t.unqueue(&f.item)
-	f.s.frontQID, f.s.dirty = ref{}, true
+	f.s.frontQID = ref{}
+	t.dirty(&f.s.item)
 	t.releaseSession(f.s)
 }
 
 // releaseSession ends what a leg or an edge needed of a session.
 func (t *Tracer) releaseSession(s *session) {
 	s.refs--
-	if s.refs <= 0 && t.sessions[s.key.hash()] != s {
+	switch {
+	case s.refs > 0:
+	case t.sessions[s.key.hash()] != s:
 		t.sessionDone(s)
+	case s.stale:
+		t.fresh(&s.item)
 	}
 }
 

@@ -15,9 +15,6 @@ import (
 type scan struct {
 	item
 	arena
-	serial uint64
-	stored bool
-	dirty  bool
 
 	key   uint64 // host, process, log id
 	node  *node
@@ -102,9 +99,10 @@ func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 	if !sc.prints.again(t.print(ev)) {
 		sc.lines++
 	}
-	sc.dirty = true
+	t.dirty(&sc.item)
+	t.fresh(&sc.item)
 	if sc.leg != nil {
-		sc.leg.root().fresh = true
+		t.fresh(&sc.leg.root().item)
 	}
 	if ev.Kind == maillog.KindAmavisPart {
 		t.piece(sc, ev)
@@ -301,8 +299,9 @@ func (t *Tracer) attach(sc *scan, l *leg) {
 	t.withdrawScan(sc)
 	sc.leg = l
 	l.scan = append(l.scan, sc)
-	l.dirty, sc.dirty = true, true
-	l.root().fresh = true
+	t.dirty(&l.item)
+	t.dirty(&sc.item)
+	t.fresh(&l.root().item)
 	t.unawait(sc.waits, func(w *waiter) bool { return w.scan == sc })
 	sc.waits = sc.waits[:0]
 	t.unqueue(&sc.item)
@@ -376,6 +375,7 @@ func (t *Tracer) dropScan(sc *scan) {
 	if t.scans[sc.key] == sc {
 		delete(t.scans, sc.key)
 	}
+	t.unlist(&sc.item)
 	if sc.stored {
 		t.forget('A', sc.serial)
 	}

@@ -25,12 +25,9 @@ func (k sessionKey) hash() uint64 {
 type session struct {
 	item
 	arena
-	key    sessionKey
-	serial uint64
-	stored bool // in the state of an earlier Changes
-	dirty  bool // changed since the last Changes
-	shown  bool // its row has been put
-	fresh  bool // its row would differ from what was put
+	key   sessionKey
+	shown bool // its row has been put
+	stale bool // its row would differ from what was put
 
 	first, last int64 // log time of its lines, microseconds
 	lines       int32
@@ -127,9 +124,11 @@ func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
 	if !s.prints.again(t.print(ev)) {
 		s.lines++
 	}
-	s.dirty, s.fresh = true, true
+	s.stale = true
+	t.dirty(&s.item)
+	t.fresh(&s.item)
 	if s.open != nil && s.open.unqueued() {
-		s.open.root().fresh = true
+		t.fresh(&s.open.root().item)
 	}
 	if s.dead > maxDead {
 		s.compact(s.eachRef)
@@ -333,6 +332,7 @@ func (t *Tracer) sessionDone(s *session) {
 	t.detach(s)
 	t.sessionRow(s)
 	t.unqueue(&s.item)
+	t.unlist(&s.item)
 	if s.stored {
 		t.forget('S', s.serial)
 	}
@@ -347,10 +347,10 @@ func (t *Tracer) sessionDone(s *session) {
 // sessionRow puts the row of a session that broke off without a mail, or
 // whose login failed. What it accepted or refused by name has rows of its own.
 func (t *Tracer) sessionRow(s *session) {
-	if !s.fresh {
+	if !s.stale {
 		return
 	}
-	s.fresh = false
+	s.stale = false
 	if int(s.rejects) > t.opt.MaxRejects {
 		t.tooManyRejects(s)
 	}

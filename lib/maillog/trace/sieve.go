@@ -11,8 +11,6 @@ import (
 type note struct {
 	item
 	arena
-	serial                     uint64
-	stored, dirty              bool
 	byMsgID                    bool // it waits under the message id, not the session
 	key                        uint64
 	us                         int64
@@ -55,7 +53,8 @@ func (t *Tracer) dovecotEvent(ev *maillog.Event) {
 			continue
 		}
 		t.serial++
-		n := &note{serial: t.serial, us: ev.Time, action: sieveActions[string(ev.Action)], byMsgID: byMsgID}
+		n := &note{us: ev.Time, action: sieveActions[string(ev.Action)], byMsgID: byMsgID}
+		n.serial = t.serial
 		n.set(&n.user, ev.Rcpt)
 		n.set(&n.text, ev.Text)
 		n.set(&n.msgid, ev.MsgID)
@@ -81,7 +80,8 @@ func (t *Tracer) keepNote(n *note) {
 	if t.byQueue[qNote].n >= t.opt.MaxScans {
 		t.dropNote(t.byQueue[qNote].head.thing.(*note))
 	}
-	n.thing, n.dirty = n, true
+	n.thing = n
+	t.dirty(&n.item)
 	t.await(n.key, waiter{note: n})
 	t.put(&n.item, qNote)
 }
@@ -89,6 +89,7 @@ func (t *Tracer) keepNote(n *note) {
 func (t *Tracer) dropNote(n *note) {
 	t.unawait([]uint64{n.key}, func(w *waiter) bool { return w.note == n })
 	t.unqueue(&n.item)
+	t.unlist(&n.item)
 	if n.stored {
 		t.forget('N', n.serial)
 	}
@@ -133,7 +134,8 @@ func (t *Tracer) apply(l *leg, n *note) bool {
 		}
 		p.lines++
 		p.last = max(p.last, n.us)
-		l.dirty, l.root().fresh = true, true
+		t.dirty(&l.item)
+		t.fresh(&l.root().item)
 		switch n.action {
 		case sieveStore, sieveForward:
 			p.kept = true

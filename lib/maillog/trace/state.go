@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -29,38 +30,24 @@ func (t *Tracer) Changes(f func(key, data []byte)) {
 	}
 	t.gone = t.gone[:0]
 	c := coder{t: t}
-	for q := range t.byQueue {
-		for it := t.byQueue[q].head; it != nil; it = it.next {
-			switch x := it.thing.(type) {
-			case *leg:
-				if x.dirty {
-					x.dirty, x.stored = false, true
-					f(stateKey('L', x.serial), c.encode(x.code))
-				}
-				t.saveSession(x.sess, &c, f)
-			case *session:
-				t.saveSession(x, &c, f)
-			case *note:
-				if x.dirty {
-					x.dirty, x.stored = false, true
-					f(stateKey('N', x.serial), c.encode(x.code))
-				}
-			}
+	for _, it := range t.dirt {
+		it.dirtyAt, it.stored = 0, true
+		switch x := it.thing.(type) {
+		case *leg:
+			f(stateKey('L', x.serial), c.encode(x.code))
+		case *session:
+			f(stateKey('S', x.serial), c.encode(x.code))
+		case *scan:
+			f(stateKey('A', x.serial), c.encode(x.code))
+		case *note:
+			f(stateKey('N', x.serial), c.encode(x.code))
 		}
 	}
-	for _, sc := range t.scans {
-		if sc.dirty {
-			sc.dirty, sc.stored = false, true
-			f(stateKey('A', sc.serial), c.encode(sc.code))
-		}
-	}
-	f(stateKey('M', 0), c.encode(t.codeMeta))
-}
-
-func (t *Tracer) saveSession(s *session, c *coder, f func(key, data []byte)) {
-	if s != nil && s.dirty {
-		s.dirty, s.stored = false, true
-		f(stateKey('S', s.serial), c.encode(s.code))
+	clear(t.dirt)
+	t.dirt = t.dirt[:0]
+	if meta := c.encode(t.codeMeta); !bytes.Equal(meta, t.meta) {
+		t.meta = append(t.meta[:0], meta...)
+		f(stateKey('M', 0), meta)
 	}
 }
 
@@ -143,13 +130,16 @@ func (t *Tracer) relink() {
 func (t *Tracer) revive(c *coder, r restored) {
 	switch r.kind {
 	case 'S':
-		s := &session{serial: r.serial, stored: true}
-		s.thing = s
+		s := &session{}
+		s.thing, s.serial, s.stored = s, r.serial, true
 		s.code(c)
 		if s.key.screen {
 			s.key.pid = int64(mix(t.hash(s.bytes(s.clientIP)), t.hash(s.bytes(s.clientPort))))
 		}
 		c.sess[r.serial] = s
+		if s.stale {
+			t.fresh(&s.item)
+		}
 		if c.open {
 			t.sessions[s.key.hash()] = s
 			t.put(&s.item, qSession)
@@ -158,9 +148,12 @@ func (t *Tracer) revive(c *coder, r restored) {
 			}
 		}
 	case 'L':
-		l := &leg{serial: r.serial, stored: true}
-		l.thing = l
+		l := &leg{}
+		l.thing, l.serial, l.stored = l, r.serial, true
 		l.code(c)
+		if c.fresh {
+			t.fresh(&l.item)
+		}
 		l.hash = t.hash(l.bytes(l.qid))
 		for i := range l.rcpts {
 			p := &l.rcpts[i]
@@ -172,14 +165,15 @@ func (t *Tracer) revive(c *coder, r restored) {
 		c.order = append(c.order, l)
 		c.byLeg = append(c.byLeg, c.links)
 	case 'N':
-		n := &note{serial: r.serial, stored: true}
+		n := &note{}
+		n.serial, n.stored = r.serial, true
 		n.code(c)
 		t.noteKey(n)
 		t.keepNote(n)
-		n.dirty = false
+		t.unlist(&n.item)
 	case 'A':
-		sc := &scan{serial: r.serial, stored: true}
-		sc.thing = sc
+		sc := &scan{}
+		sc.thing, sc.serial, sc.stored = sc, r.serial, true
 		sc.code(c)
 		sc.key = mix(mix(sc.node.hash, t.hash(sc.bytes(sc.amid))), uint64(sc.pid))
 		t.scans[sc.key] = sc
@@ -189,6 +183,9 @@ func (t *Tracer) revive(c *coder, r restored) {
 			return
 		}
 		t.put(&sc.item, qScan)
+		if sc.putAt == 0 {
+			t.fresh(&sc.item)
+		}
 		for i := range sc.results {
 			t.place(sc, &sc.results[i])
 		}
@@ -262,6 +259,7 @@ type coder struct {
 
 	links []uint64 // of the object being read
 	open  bool
+	fresh bool
 	legs  map[uint64]*leg
 	sess  map[uint64]*session
 	order []*leg
@@ -300,6 +298,13 @@ func (c *coder) bool(x *bool) {
 	}
 	c.int(&v)
 	*x = v != 0
+}
+
+// news codes whether an item is on the list of Sync.
+func (c *coder) news(it *item) {
+	on := it.freshAt > 0
+	c.bool(&on)
+	c.fresh = on
 }
 
 func (c *coder) float(x *float64) {

@@ -17,7 +17,7 @@ func (s *session) code(c *coder) {
 	coded(c, &s.key.pid)
 	c.bool(&s.key.screen)
 	c.bool(&s.shown)
-	c.bool(&s.fresh)
+	c.bool(&s.stale)
 	for _, x := range [...]*int64{&s.first, &s.last, &s.lastLegAt, &s.frontAt} {
 		coded(c, x)
 	}
@@ -56,7 +56,7 @@ func (l *leg) code(c *coder) {
 	if l.in == nil && l.own == nil {
 		l.in = c.t.nodeNamed("", "")
 	}
-	c.bool(&l.fresh)
+	c.news(&l.item)
 	for _, x := range [...]*int64{&l.first, &l.last, &l.start, &l.removedAt, &l.expiredAt, &l.heldAt, &l.queuedAt, &l.size, &l.nrcpt, &l.noticeAt, &l.parentAt} {
 		coded(c, x)
 	}

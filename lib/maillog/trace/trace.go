@@ -123,8 +123,12 @@ type Tracer struct {
 	tombs    tombs
 
 	byQueue [queueCount]queue
+	dirt    []*item // what Changes has to save
+	news    []*item // what Sync has to look at
+	later   []*item // for the next Sync
 	nlegs   int
 	serial  uint64
+	meta    []byte   // as last saved
 	gone    [][]byte // keys of persisted objects that are no more
 	pending []restored
 
