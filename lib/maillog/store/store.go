@@ -41,9 +41,11 @@ package store
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 
+	"github.com/rolmail/rolmail/lib/mysqlpool"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -79,13 +81,20 @@ type DB struct {
 // the user and the database. ReadWrite refuses a database that another
 // process is writing to (status TryAgain).
 func Open(where string, mode Mode) (*DB, error) {
+	return OpenLogged(where, mode, slog.New(slog.DiscardHandler))
+}
+
+// OpenLogged is Open with a log for what is doubtful about the way to the
+// database, such as a password that others may read, and, when it is opened
+// for writing, for what befalls its hosts.
+func OpenLogged(where string, mode Mode, log *slog.Logger) (*DB, error) {
 	typ, name, err := splitWhere(where)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{where: where}
 	if typ == "mysql" {
-		m, err := openMySQL(name, mode)
+		m, err := openMySQLWith(name, mode, mysqlpool.Options{Log: log})
 		if err != nil {
 			return nil, err
 		}
