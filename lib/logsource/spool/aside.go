@@ -29,7 +29,7 @@ func (s *Spool) setAside(f *os.File, path string, from, to int64, what string) {
 			s.met[aside] = true
 		}
 	}
-	room := s.MaxBytes/8 - s.aside
+	room := s.opt.MaxBytes/8 - s.aside
 	s.mu.Unlock()
 	if known {
 		return
@@ -42,14 +42,14 @@ func (s *Spool) setAside(f *os.File, path string, from, to int64, what string) {
 		return
 	}
 	if err != nil {
-		s.Log.Warn(what+"; it could not be set aside", "file", path, "at", from, "bytes", to-from, "error", err.Error())
+		s.opt.Log.Warn(what+"; it could not be set aside", "file", path, "at", from, "bytes", to-from, "error", err.Error())
 		return
 	}
 	s.mu.Lock()
 	s.stats.SetAside++
 	s.aside += n
 	s.mu.Unlock()
-	s.Log.Warn(what, "file", path, "at", from, "bytes", to-from, "set_aside", aside)
+	s.opt.Log.Warn(what, "file", path, "at", from, "bytes", to-from, "set_aside", aside)
 }
 
 func copyAside(f *os.File, aside string, from, to int64) (n int64, err error) {
@@ -89,7 +89,7 @@ func (s *Spool) wholeAside(path string, size int64, what string) error {
 	s.stats.Damages++
 	s.stats.SetAside++
 	s.aside += size
-	s.Log.Warn(what, "file", path, "bytes", size, "set_aside", filepath.Base(aside))
+	s.opt.Log.Warn(what, "file", path, "bytes", size, "set_aside", filepath.Base(aside))
 	return nil
 }
 

@@ -33,10 +33,10 @@ func (s *Spool) load() error {
 		return err
 	}
 	if len(all) == 0 && len(strangers) > 0 {
-		return sysexits.Errorf(sysexits.Config, "%s: no spool, but it has other files, such as %q; name an empty directory", s.Dir, strangers[0])
+		return sysexits.Errorf(sysexits.Config, "%s: no spool, but it has other files, such as %q; name an empty directory", s.opt.Dir, strangers[0])
 	}
 	if len(strangers) > 0 {
-		s.Log.Warn("the directory of the spool has other files", "dir", s.Dir, "file", strangers[0], "files", len(strangers))
+		s.opt.Log.Warn("the directory of the spool has other files", "dir", s.opt.Dir, "file", strangers[0], "files", len(strangers))
 	}
 	if err := s.identify(all); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (s *Spool) load() error {
 // list opens all files that are named as segments, in order, and names those
 // that have no business here.
 func (s *Spool) list() (all []*candidate, strangers []string, err error) {
-	entries, err := os.ReadDir(s.Dir) // sorted: the names have a fixed width
+	entries, err := os.ReadDir(s.opt.Dir) // sorted: the names have a fixed width
 	if err != nil {
 		return nil, nil, sysexits.Wrap(sysexits.IO, err)
 	}
@@ -67,7 +67,7 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 		base, err := strconv.ParseInt(hex, 16, 64)
 		switch {
 		case isSegment && err == nil && segmentName(base) == e.Name():
-			c, err := readCandidate(filepath.Join(s.Dir, e.Name()), base)
+			c, err := readCandidate(filepath.Join(s.opt.Dir, e.Name()), base)
 			if c != nil {
 				all = append(all, c)
 			}
@@ -148,7 +148,7 @@ func (s *Spool) identify(all []*candidate) error {
 // sift leaves the files that have blocks, or room for them. base is where to
 // go on if there are none.
 func (s *Spool) sift(all []*candidate) (kept []*candidate, base int64, err error) {
-	for i, c := range all {
+	for _, c := range all {
 		base = c.base
 		if c.h != nil {
 			kept = append(kept, c)
@@ -159,9 +159,6 @@ func (s *Spool) sift(all []*candidate) (kept []*candidate, base int64, err error
 		}
 		if c.head >= 0 {
 			c.prev = c.base
-			if i > 0 {
-				c.prev = min(c.base, all[i-1].base)
-			}
 			s.setAside(c.file, c.path, 0, c.head, "the header of a segment is damaged; its blocks are used")
 			kept = append(kept, c)
 			continue
@@ -196,7 +193,7 @@ func (s *Spool) dropHeadless(c *candidate) error {
 		return sysexits.Wrap(sysexits.IO, err)
 	}
 	if empty {
-		s.Log.Warn("an empty segment of the spool is removed", "file", c.path, "bytes", c.size)
+		s.opt.Log.Warn("an empty segment of the spool is removed", "file", c.path, "bytes", c.size)
 		return sysexits.Wrap(sysexits.IO, os.Remove(c.path))
 	}
 	b := make([]byte, min(c.size, int64(len(magic))))
@@ -234,7 +231,7 @@ func (s *Spool) link(kept []*candidate) {
 			c.end = min(c.end, kept[i+1].base)
 		}
 		s.segments = append(s.segments, c.segment)
-		s.bytes += c.size
+		s.bytes += c.segment.size()
 	}
 	s.released = kept[0].base
 }
@@ -248,7 +245,7 @@ func (s *Spool) restoreStates(kept []*candidate) error {
 		i--
 	}
 	if kept[i].h == nil {
-		s.Log.Warn("no segment of the spool has a whole header; sources that have put nothing since begin anew", "dir", s.Dir)
+		s.opt.Log.Warn("no segment of the spool has a whole header; sources that have put nothing since begin anew", "dir", s.opt.Dir)
 	} else {
 		s.states = kept[i].h.states
 		for key, state := range s.states {
@@ -309,13 +306,13 @@ func (s *Spool) openLast(c *candidate) error {
 	if err := s.cutTail(c, whole); err != nil {
 		return err
 	}
-	s.bytes += whole - c.size
+	s.bytes += whole - c.segment.size()
 	last := &s.segments[len(s.segments)-1]
 	last.end = last.base + whole - last.head
 	s.end.Store(last.end)
 	// Of what the process before wrote it is not known whether it is on the
 	// disk. What is readable now counts, so it must be.
-	if err := errors.Join(dataSync(f), syncDir(s.Dir)); err != nil {
+	if err := errors.Join(dataSync(f), syncDir(s.opt.Dir)); err != nil {
 		return sysexits.Wrap(sysexits.IO, err)
 	}
 	s.synced.Store(last.end)
@@ -333,7 +330,7 @@ func (s *Spool) cutTail(c *candidate, whole int64) error {
 		return sysexits.Wrap(sysexits.IO, err)
 	}
 	if empty {
-		s.Log.Warn("room at the end of the spool that was never written to is cut off", "file", c.path, "at", whole, "bytes", c.size-whole)
+		s.opt.Log.Warn("room at the end of the spool that was never written to is cut off", "file", c.path, "at", whole, "bytes", c.size-whole)
 	} else {
 		s.setAside(c.file, c.path, whole, c.size, "the end of the spool is torn and cut off")
 	}

@@ -64,7 +64,7 @@ func (s *Spool) Put(ctx context.Context, c *logsource.Chunk) error {
 	}
 	to, err := s.put(ctx, c)
 	s.give()
-	if err == nil && s.SyncEach { // others write meanwhile: one sync is for all of them
+	if err == nil && s.opt.SyncEach { // others write meanwhile: one sync is for all of them
 		err = s.SyncTo(to)
 	}
 	return err
@@ -114,22 +114,22 @@ func (s *Spool) tableFits(c *logsource.Chunk) error {
 	if known && len(c.State) <= len(old) {
 		return nil
 	}
-	most := min(headMax-headMin, s.MaxBytes/8)
+	most := min(headMax-headMin, s.opt.MaxBytes/8)
 	if s.table+entrySize(c.Key, c.State) <= most {
 		return nil
 	}
 	return sysexits.Errorf(sysexits.Unavailable, "%s: no room for the state of source %q: those of %d sources have %d bytes of %d",
-		s.Dir, c.Key, len(s.states), s.table, most)
+		s.opt.Dir, c.Key, len(s.states), s.table, most)
 }
 
 // tryPut writes the block, into a new segment if need be, and makes it known.
 func (s *Spool) tryPut(c *logsource.Chunk) error {
 	n := int64(len(s.block))
 	seg, bytes := s.last()
-	if bytes+n > s.MaxBytes {
+	if bytes+n > s.opt.MaxBytes {
 		return errBound
 	}
-	if seg.end > seg.base && seg.size()+n > s.SegmentBytes {
+	if seg.end > seg.base && seg.size()+n > s.opt.SegmentBytes {
 		if err := s.rotate(seg.end); err != nil {
 			return err
 		}
@@ -243,9 +243,9 @@ func (s *Spool) beginWait(why error) {
 	switch {
 	case !first && !changed:
 	case disk:
-		s.Log.Warn("the disk of the spool is full; the sources wait for room", "dir", s.Dir, "spool_bytes", bytes, "error", why.Error())
+		s.opt.Log.Warn("the disk of the spool is full; the sources wait for room", "dir", s.opt.Dir, "spool_bytes", bytes, "error", why.Error())
 	default:
-		s.Log.Warn("the spool has its full size; the sources wait for the databases", "dir", s.Dir, "spool_bytes", bytes)
+		s.opt.Log.Warn("the spool has its full size; the sources wait for the databases", "dir", s.opt.Dir, "spool_bytes", bytes)
 	}
 }
 
@@ -260,7 +260,7 @@ func (s *Spool) endWait() {
 	s.wait = waiting{}
 	s.stats.WaitTime += took
 	s.mu.Unlock()
-	s.Log.Info("the sources no longer wait for room in the spool", "dir", s.Dir, "seconds", took.Seconds())
+	s.opt.Log.Info("the sources no longer wait for room in the spool", "dir", s.opt.Dir, "seconds", took.Seconds())
 }
 
 // waitRoom waits until something was released, or delay is over.

@@ -41,8 +41,8 @@ func segmentName(base int64) string { return fmt.Sprintf("%016x%s", base, segmen
 // never released, so there must be another one.
 func (s *Spool) makeSegment(base int64) (*os.File, segment, error) {
 	b := s.header(base)
-	seg := segment{path: filepath.Join(s.Dir, segmentName(base)), base: base, prev: int64(le.Uint64(b[40:])), end: base, head: int64(len(b))}
-	spare := filepath.Join(s.Dir, spareName)
+	seg := segment{path: filepath.Join(s.opt.Dir, segmentName(base)), base: base, prev: int64(le.Uint64(b[40:])), end: base, head: int64(len(b))}
+	spare := filepath.Join(s.opt.Dir, spareName)
 	f, err := os.OpenFile(spare, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, seg, sysexits.Wrap(sysexits.CannotMake, err)
@@ -54,15 +54,16 @@ func (s *Spool) makeSegment(base int64) (*os.File, segment, error) {
 		f.Close()
 		return nil, seg, sysexits.Wrap(sysexits.IO, err)
 	}
-	s.spare = 0
-	err = f.Sync()
-	if err == nil {
-		err = os.Rename(spare, seg.path)
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return nil, seg, s.fail(err)
 	}
-	if err == nil {
-		err = syncDir(s.Dir)
+	if err := os.Rename(spare, seg.path); err != nil {
+		f.Close()
+		return nil, seg, sysexits.Wrap(sysexits.IO, err)
 	}
-	if err != nil { // whether the name is on the disk is not known: nothing may follow
+	s.spare.Store(0)
+	if err := syncDir(s.opt.Dir); err != nil { // whether the name is on the disk is not known
 		f.Close()
 		return nil, seg, s.fail(err)
 	}
@@ -119,7 +120,7 @@ func (s *Spool) removeFirst() bool {
 		return false
 	}
 	if err := os.Remove(seg.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.Log.Warn("a segment of the spool that is done with cannot be removed", "file", seg.path, "error", err.Error())
+		s.opt.Log.Warn("a segment of the spool that is done with cannot be removed", "file", seg.path, "error", err.Error())
 		return false
 	}
 	s.mu.Lock()
@@ -132,16 +133,19 @@ func (s *Spool) removeFirst() bool {
 // keepSpare sees to it that the spare file has room for the next header. On a
 // full disk it has not, until something is removed.
 func (s *Spool) keepSpare() {
-	s.syncing.Lock()
-	defer s.syncing.Unlock()
 	s.mu.Lock()
 	need := (headMin + s.table + 4095) &^ 4095
 	s.mu.Unlock()
-	if s.spare >= need || s.why() != nil {
+	if s.spare.Load() >= need {
+		return
+	}
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	if s.active == nil {
 		return
 	}
 	need += 4096 // the table may grow
-	f, err := os.OpenFile(filepath.Join(s.Dir, spareName), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(filepath.Join(s.opt.Dir, spareName), os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return
 	}
@@ -151,7 +155,7 @@ func (s *Spool) keepSpare() {
 		_, err = f.WriteAt(make([]byte, need), 0)
 	}
 	if err == nil {
-		s.spare = need
+		s.spare.Store(need)
 	}
 }
 

@@ -110,7 +110,7 @@ func (e *OffsetError) Unwrap() error { return e.err }
 
 // Spool is a logsource.Sink on disk. It is safe for concurrent use.
 type Spool struct {
-	Options
+	opt  Options
 	id   [16]byte
 	seed uint32
 	lock *os.File
@@ -127,7 +127,7 @@ type Spool struct {
 	// syncing held.
 	syncing sync.Mutex
 	active  *os.File
-	spare   int64         // bytes of room that the spare file has
+	spare   atomic.Int64  // bytes of room that the spare file has
 	dirty   chan struct{} // a token: there is something to sync
 	ended   chan struct{} // closed when nobody syncs any more
 
@@ -222,7 +222,7 @@ func Open(o Options) (*Spool, error) {
 		return nil, err
 	}
 	s := &Spool{
-		Options: o, lock: lock,
+		opt: o, lock: lock,
 		turn:  make(chan struct{}, 1),
 		dirty: make(chan struct{}, 1), ended: make(chan struct{}),
 		done: make(chan struct{}), room: make(chan struct{}, 1),
@@ -288,7 +288,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Bytes, st.MaxBytes, st.Segments = s.bytes, s.MaxBytes, len(s.segments)
+	st.Bytes, st.MaxBytes, st.Segments = s.bytes, s.opt.MaxBytes, len(s.segments)
 	st.Begin, st.End, st.Synced, st.Released = s.segments[0].base, s.end.Load(), s.synced.Load(), s.released
 	st.SetAsideBytes = s.aside
 	if !s.wait.since.IsZero() {

@@ -17,7 +17,7 @@ var errFinal = errors.New("the spool's state on the disk is not known; restart t
 // syncLoop syncs what is put, SyncEvery after the first of it came.
 func (s *Spool) syncLoop() {
 	defer close(s.ended)
-	timer := time.NewTimer(s.SyncEvery)
+	timer := time.NewTimer(s.opt.SyncEvery)
 	defer timer.Stop()
 	for {
 		select {
@@ -25,7 +25,7 @@ func (s *Spool) syncLoop() {
 		case <-s.done:
 			return
 		}
-		timer.Reset(s.SyncEvery)
+		timer.Reset(s.opt.SyncEvery)
 		select {
 		case <-timer.C:
 		case <-s.done: // Close syncs
@@ -80,14 +80,14 @@ func (s *Spool) syncActive() error {
 // fail ends everything because of an error after which it is not known what
 // is on the disk.
 func (s *Spool) fail(err error) error {
-	err = sysexits.Errorf(sysexits.IO, "%s: %w; %w", s.Dir, err, errFinal)
+	err = sysexits.Errorf(sysexits.IO, "%s: %w; %w", s.opt.Dir, err, errFinal)
 	if s.active != nil {
 		// What the kernel could not write may still be in its cache, marked as
 		// written. The next process must not take that for what is on the disk.
 		_ = unix.Fadvise(int(s.active.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}
 	if s.finish(err) {
-		s.Log.Error("the spool has failed", "error", err.Error())
+		s.opt.Log.Error("the spool has failed", "error", err.Error())
 	}
 	return err
 }
