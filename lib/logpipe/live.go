@@ -100,7 +100,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 }
 
 func (s *Service) spoolOptions() spool.Options {
-	return spool.Options{Dir: s.Spool, MaxBytes: s.SpoolSize, SyncEach: s.SyncEach, Log: s.Log}
+	return spool.Options{
+		Dir: s.Spool, MaxBytes: s.SpoolSize, SyncEach: s.SyncEach, Log: s.Log, Beside: []string{hostsFile, socketName},
+	}
 }
 
 // work runs sources and engines until the input ends, something fails for

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,6 +80,7 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 			if info, err := e.Info(); err == nil {
 				s.aside += info.Size()
 			}
+		case slices.Contains(s.Beside, e.Name()):
 		case e.Name() != lockName && e.Name() != spareName && e.Name() != "lost+found":
 			strangers = append(strangers, e.Name())
 		}
