@@ -422,7 +422,7 @@ func (e *engine) flush(ctx context.Context, c *committer, sync, quiet bool) erro
 		return nil
 	}
 	b.Positions = []store.Position{{
-		Prefix: spoolMark(e.spool.ID()), Offset: b.to, Name: "spool:" + e.spool.Dir, Updated: e.wall().UnixMilli(),
+		Prefix: spoolMark(e.spool.ID()), Offset: b.to, Name: "spool:" + e.opt.spoolDir, Updated: e.wall().UnixMilli(),
 	}}
 	c.sent = b.to
 	select {

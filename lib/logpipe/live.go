@@ -70,6 +70,7 @@ type feed struct {
 // ordinary end: what has been read is committed, and the error is nil.
 func (s *Service) Run(ctx context.Context) (err error) {
 	s.begun = s.Now()
+	s.spoolDir = s.Spool
 	if s.spool, err = spool.Open(s.spoolOptions()); err != nil {
 		return err
 	}
@@ -372,7 +373,7 @@ func (s *Service) report() *Report {
 	now := time.Now()
 	r := &Report{
 		Program: s.Program, PID: os.Getpid(), Started: s.begun.UTC(),
-		Spool: spoolReport(s.spool, s.Now()), Sources: []SourceReport{}, Hosts: []HostReport{},
+		Spool: spoolReport(s.spool, s.Spool, s.Now()), Sources: []SourceReport{}, Hosts: []HostReport{},
 	}
 	for _, f := range s.feeds {
 		r.Sources = append(r.Sources, f.report(now)...)

@@ -46,6 +46,8 @@ type Options struct {
 	CommitEvery time.Duration // or after this time: 2 s
 
 	Meter *Meter // filled in for a progress display; may be nil
+
+	spoolDir string // of a service, for messages and positions
 }
 
 // Sizes.

@@ -175,17 +175,17 @@ func (e *engine) report() DatabaseReport {
 	return r
 }
 
-func spoolReport(s *spool.Spool, wall time.Time) SpoolReport {
+func spoolReport(s *spool.Spool, dir string, wall time.Time) SpoolReport {
 	st := s.Stats()
 	r := SpoolReport{
-		Dir: s.Dir, Bytes: st.Bytes, MaxBytes: st.MaxBytes, Segments: st.Segments, Written: st.End,
+		Dir: dir, Bytes: st.Bytes, MaxBytes: st.MaxBytes, Segments: st.Segments, Written: st.End,
 		Unsynced: st.End - st.Synced, Syncs: st.Syncs, SyncTime: st.SyncTime.Seconds(), SetAside: int64(st.SetAside),
 	}
 	if st.Waiting > 0 {
 		r.Waiting = at(wall.Add(-st.Waiting))
 		r.Why = fmt.Sprintf("%s of %s are in use, and the databases do not take them", size(st.Bytes), size(st.MaxBytes))
 		if st.DiskFull {
-			r.Why = "the disk is full: make room in the file system of " + s.Dir
+			r.Why = "the disk is full: make room in the file system of " + dir
 		}
 	}
 	return r

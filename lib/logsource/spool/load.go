@@ -80,7 +80,7 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 			if info, err := e.Info(); err == nil {
 				s.aside += info.Size()
 			}
-		case slices.Contains(s.Beside, e.Name()):
+		case slices.Contains(s.opt.Beside, e.Name()):
 		case e.Name() != lockName && e.Name() != spareName && e.Name() != "lost+found":
 			strangers = append(strangers, e.Name())
 		}

@@ -79,7 +79,6 @@ type Options struct {
 	SyncEvery    time.Duration // the longest that what was put waits for its fsync; 50 ms
 	SyncEach     bool          // Put returns after the fsync
 	Beside       []string      // names of files that the caller keeps in Dir
-	Beside       []string      // names of files that the caller keeps in Dir
 	LockWait     time.Duration // how long to wait for another process to end; 5 s
 	Log          *slog.Logger  // what an administrator should know; nil for nothing
 }
