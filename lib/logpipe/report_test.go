@@ -59,7 +59,7 @@ func TestWriteReport(t *testing.T) {
 		"1.07 GB of 2.15 GB in /var/lib/rol/spool",
 		"file:/var/log/mail.log: 9876 lines, 1.23 MB, 12 bytes behind, last 0.3 s ago",
 		"9876 lines: 9000 used, 870 noise, 6 unparsed; 700 rows",
-		"10 commits of 50.0 ms",
+		"commits: 10, 50.0 ms each",
 		"5.24 MB and 20 min behind",
 		"mx1: 9876 lines, last 2 h 0 min ago",
 	} {

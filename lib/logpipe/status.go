@@ -154,7 +154,7 @@ func (d *DatabaseReport) describe(now time.Time) []string {
 		fmt.Sprintf("  %d lines: %d used, %d noise, %d unparsed; %d rows", d.Lines, d.Used, d.Noise, d.Unparsed, d.Rows),
 		fmt.Sprintf("  open: %d sessions, %d legs (%d put aside), %d scans; %d given up, %d lines late",
 			d.Sessions, d.Legs, d.Shelved, d.Scans, d.Evicted, d.Late),
-		fmt.Sprintf("  %d commits of %.1f ms, the longest lately %.0f ms", d.Commits, mean, d.LongestTime*1000),
+		fmt.Sprintf("  commits: %d, %.1f ms each, the longest lately %.0f ms", d.Commits, mean, d.LongestTime*1000),
 	}
 	if d.LostBytes > 0 {
 		lines = append(lines, fmt.Sprintf("  %s of lines are missing: read the logs of that time with rol-logpipe FILE", size(d.LostBytes)))
