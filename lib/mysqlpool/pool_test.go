@@ -197,6 +197,21 @@ func TestFailover(t *testing.T) {
 		_ = conn(t, p, address(b)).Close()
 	})
 
+	t.Run("frozen while nobody asked", func(t *testing.T) {
+		opt, _ := brisk()
+		opt.Read, opt.Login, opt.Probe = time.Minute, 300*time.Millisecond, time.Hour
+		p := open(t, cfg, opt)
+		_ = conn(t, p, address(a)).Close()
+		p.hosts[0].heard.Store(0) // long ago
+		a.Freeze()
+		defer a.Thaw()
+		began := time.Now()
+		_ = conn(t, p, address(b)).Close() // and not the idle session on a
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+
 	t.Run("frozen from the start", func(t *testing.T) {
 		opt, _ := brisk()
 		p := open(t, cfg, opt)
