@@ -49,7 +49,7 @@ type amavis struct {
 	exited chan struct{}
 }
 
-func startAmavis(t testing.TB, dir string) *amavis {
+func startAmavis(t testing.TB, on *machine, dir string) *amavis {
 	t.Helper()
 	path := peer.Need(t, "amavisd")
 	for _, d := range []string{"", "tmp", "quarantine", "db"} {
@@ -70,7 +70,7 @@ func startAmavis(t testing.TB, dir string) *amavis {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	a := &amavis{cmd: exec.Command(path, "-c", conf, "foreground"), exited: make(chan struct{})}
+	a := &amavis{cmd: on.command(path, "-c", conf, "foreground"), exited: make(chan struct{})}
 	a.cmd.Dir, a.cmd.Stdout, a.cmd.Stderr = dir, out, out
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)

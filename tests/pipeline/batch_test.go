@@ -121,7 +121,7 @@ func keep(t testing.TB, dir string, truths []lab.Truth, rows []byte, wrong []str
 func TestBatch(t *testing.T) {
 	c := theCluster(t)
 	dir := scratch(t)
-	syslog := startRsyslog(t, c.devLog, dir, "")
+	syslog := startRsyslog(t, c.machines, dir, "")
 	g := newGenerator(t, c, newSeed(t))
 	n := mailCount(t, 300)
 	begun := time.Now()

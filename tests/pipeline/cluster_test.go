@@ -13,12 +13,12 @@ import (
 // cluster is the mail servers; it runs from the first test that needs it until
 // the end. Each scenario brings its own rsyslogd.
 type cluster struct {
-	dir     string
-	devLog  *devLog
-	sink    *sink
-	mx, out *postfix
-	amavis  *amavis
-	runs    int
+	dir      string
+	machines []*machine // mx1, mf1, out1
+	sink     *sink
+	mx, out  *postfix
+	amavis   *amavis
+	runs     int
 }
 
 var shared struct {
@@ -26,7 +26,7 @@ var shared struct {
 	*cluster
 }
 
-// theCluster returns the cluster; no rsyslogd reads /dev/log yet.
+// theCluster returns the cluster; no rsyslogd reads what it logs yet.
 func theCluster(t testing.TB) *cluster {
 	t.Helper()
 	needPrivate(t)
@@ -47,11 +47,14 @@ func theCluster(t testing.TB) *cluster {
 	}
 	auth := filepath.Join(dir, "auth")
 	startStubs(t, auth)
-	c := &cluster{dir: dir, devLog: newDevLog(t), sink: startSink(t)}
+	c := &cluster{dir: dir, sink: startSink(t)}
+	for _, name := range []string{"mx1", "mf1", "out1"} {
+		c.machines = append(c.machines, newMachine(t, dir, name))
+	}
 	begun := time.Now()
-	c.out = startOut(t, filepath.Join(dir, "out"))
-	c.amavis = startAmavis(t, filepath.Join(dir, "amavis"))
-	c.mx = startMX(t, filepath.Join(dir, "mx"), auth)
+	c.out = startOut(t, c.machines[2], filepath.Join(dir, "out"))
+	c.amavis = startAmavis(t, c.machines[1], filepath.Join(dir, "amavis"))
+	c.mx = startMX(t, c.machines[0], filepath.Join(dir, "mx"), auth)
 	t.Logf("the cluster started in %v", time.Since(begun).Round(time.Millisecond))
 	shared.cluster = c
 	return c

@@ -14,7 +14,7 @@ import (
 )
 
 // postfix is an instance with a configuration, a queue and data of its own.
-type postfix struct{ dir string }
+type postfix struct{ dir, program string }
 
 // masterCF is the part of master.cf that every instance has.
 const masterCF = `
@@ -64,10 +64,9 @@ smtpd_client_connection_count_limit = 0
 
 // startPostfix writes and starts an instance. Its tables are files beside
 // main.cf, where @DIR@ stands for that directory.
-func startPostfix(t testing.TB, dir, mainCF, services string, tables map[string]string) *postfix {
+func startPostfix(t testing.TB, on *machine, dir, mainCF, services string, tables map[string]string) *postfix {
 	t.Helper()
-	peer.Need(t, "postfix")
-	p := &postfix{dir}
+	p := &postfix{dir, peer.Need(t, "postfix")}
 	etc := filepath.Join(dir, "etc")
 	for _, d := range []string{etc, filepath.Join(dir, "queue"), filepath.Join(dir, "data")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -83,7 +82,7 @@ func startPostfix(t testing.TB, dir, mainCF, services string, tables map[string]
 			t.Fatal(err)
 		}
 	}
-	if out, err := p.command("start").CombinedOutput(); err != nil {
+	if out, err := on.command(p.program, "-c", etc, "start").CombinedOutput(); err != nil {
 		t.Fatalf("postfix -c %s start: %v\n%s", etc, err, out)
 	}
 	return p
@@ -102,11 +101,6 @@ func chown(t testing.TB, path, name string) {
 	}
 }
 
-// command is what postfix(1) does to this instance.
-func (p *postfix) command(args ...string) *exec.Cmd {
-	return exec.Command("/usr/sbin/postfix", append([]string{"-c", filepath.Join(p.dir, "etc")}, args...)...)
-}
-
 // queued is how many mails wait or are on their way; those on hold do not count.
 func (p *postfix) queued() (n int) {
 	for _, queue := range []string{"maildrop", "incoming", "active", "deferred"} {
@@ -120,7 +114,9 @@ func (p *postfix) queued() (n int) {
 	return n
 }
 
-func (p *postfix) stop() error { return p.command("abort").Run() }
+func (p *postfix) stop() error {
+	return exec.Command(p.program, "-c", filepath.Join(p.dir, "etc"), "abort").Run()
+}
 
 // The ports and addresses of the cluster.
 const (
@@ -135,7 +131,7 @@ const (
 
 // startMX starts the instance in front: it takes mail from the internet for
 // three domains, refuses much of it, and hands the rest to Amavis.
-func startMX(t testing.TB, dir, authSocket string) *postfix {
+func startMX(t testing.TB, on *machine, dir, authSocket string) *postfix {
 	main := fmt.Sprintf(`
 syslog_name = mx-in
 enable_long_queue_ids = yes
@@ -177,7 +173,7 @@ maximal_backoff_time = 4s
 amavis    unix  -       -       n       -       3       smtp
   -o smtp_send_xforward_command=yes -o disable_dns_lookups=yes -o smtp_data_done_timeout=60s
 `, mxPort, earlyPort)
-	return startPostfix(t, dir, main, services, map[string]string{
+	return startPostfix(t, on, dir, main, services, map[string]string{
 		"recipients": "/^(ok|later|expire|bounce|datareject|grey|team)-/ ok\n",
 		"aliases":    "/^team-([0-9]+)@kunde-a\\.example$/ ok-${1}t1@kunde-a.example, ok-${1}t2@kunde-b.example\n",
 		"headers": "/^Subject: .*forbidden words/ REJECT no such words here\n" +
@@ -194,7 +190,7 @@ amavis    unix  -       -       n       -       3       smtp
 
 // startOut starts the instance behind: it takes from Amavis and hands all to
 // the final server, and gives up soon.
-func startOut(t testing.TB, dir string) *postfix {
+func startOut(t testing.TB, on *machine, dir string) *postfix {
 	main := `
 syslog_name = out
 enable_long_queue_ids = no
@@ -213,5 +209,5 @@ maximal_queue_lifetime = 5s
 bounce_queue_lifetime = 5s
 `
 	services := fmt.Sprintf("127.0.0.1:%d inet n - n - 20 smtpd\n", outPort)
-	return startPostfix(t, dir, main, services, map[string]string{})
+	return startPostfix(t, on, dir, main, services, map[string]string{})
 }

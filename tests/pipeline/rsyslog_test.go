@@ -14,32 +14,59 @@ import (
 	"github.com/rolmail/rolmail/tests/peer"
 )
 
-// devLog is the socket /dev/log. It is open here all the time, as systemd has
-// it, so that lines wait in it while rsyslogd is started again.
-type devLog struct{ file *os.File }
+// machine is a host of the cluster: a name, and a /dev/log of its own, which
+// stands for its syslog daemon that forwards to the central one. The socket is
+// open here all the time, as systemd has it, so that lines wait in it while
+// rsyslogd is started again.
+type machine struct {
+	name   string
+	path   string
+	socket *os.File
+}
 
-func newDevLog(t testing.TB) *devLog {
+func newMachine(t testing.TB, dir, name string) *machine {
 	t.Helper()
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/dev/log", Net: "unixgram"})
+	m := &machine{name: name, path: filepath.Join(dir, name+".log")}
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := os.Chmod("/dev/log", 0o666); err != nil {
+	if err := os.Chmod(m.path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	f, err := c.File()
+	if m.socket, err = c.File(); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// command runs on the machine: in a mount namespace in which /dev/log is its.
+func (m *machine) command(name string, args ...string) *exec.Cmd {
+	c := exec.Command("/bin/sh", append([]string{"-c", `mount --bind "$0" /dev/log && exec "$@"`, m.path, name}, args...)...)
+	c.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return c
+}
+
+// say logs a line.
+func (m *machine) say(t testing.TB, line string) {
+	t.Helper()
+	c, err := net.Dial("unixgram", m.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &devLog{f}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "<22>%s lab[1]: %s", time.Now().Format(time.Stamp), line); err != nil {
+		t.Fatal(err)
+	}
 }
 
-// rsyslogd reads /dev/log and writes where a scenario's actions say, and
-// besides all lines into a file of its own, the reference.
+// rsyslogd is the central one: it reads every machine's /dev/log and writes
+// where a scenario's action says, and besides all lines into a file of its own,
+// the reference.
 type rsyslogd struct {
 	t         testing.TB
-	log       *devLog
+	machines  []*machine
 	conf      string
 	pidFile   string
 	reference string
@@ -51,7 +78,8 @@ type rsyslogd struct {
 // the end may take as long as it needs.
 const rsyslogConf = `
 global(workDirectory="@DIR@/work" maxMessageSize="64k" processInternalMessages="on" net.enableDNS="off")
-module(load="imuxsock" SysSock.Name="/dev/log" SysSock.Unlink="off" SysSock.RateLimit.Interval="0")
+module(load="imuxsock" SysSock.Use="off")
+@INPUTS@
 module(load="omprog")
 main_queue(queue.type="LinkedList" queue.size="200000" queue.timeoutShutdown="20000")
 template(name="rol" type="string" string="%TIMESTAMP:::date-rfc3339% %HOSTNAME% %syslogtag%%msg%\n")
@@ -61,16 +89,20 @@ action(type="omfile" file="@REFERENCE@" template="rol")
 `
 
 // startRsyslog starts an rsyslogd in a directory, with an action for the lines.
-func startRsyslog(t testing.TB, log *devLog, dir, action string) *rsyslogd {
+func startRsyslog(t testing.TB, machines []*machine, dir, action string) *rsyslogd {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "work"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	r := &rsyslogd{
-		t: t, log: log, conf: filepath.Join(dir, "rsyslog.conf"), pidFile: filepath.Join(dir, "rsyslogd.pid"),
+		t: t, machines: machines, conf: filepath.Join(dir, "rsyslog.conf"), pidFile: filepath.Join(dir, "rsyslogd.pid"),
 		reference: filepath.Join(dir, "all.log"),
 	}
-	text := strings.NewReplacer("@DIR@", dir, "@REFERENCE@", r.reference, "@ACTION@", action).Replace(rsyslogConf)
+	var inputs strings.Builder
+	for _, m := range machines {
+		fmt.Fprintf(&inputs, "input(type=\"imuxsock\" Socket=%q HostName=%q Unlink=\"off\" RateLimit.Interval=\"0\")\n", m.path, m.name)
+	}
+	text := strings.NewReplacer("@INPUTS@", inputs.String(), "@DIR@", dir, "@REFERENCE@", r.reference, "@ACTION@", action).Replace(rsyslogConf)
 	if err := os.WriteFile(r.conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -82,12 +114,15 @@ func startRsyslog(t testing.TB, log *devLog, dir, action string) *rsyslogd {
 	return r
 }
 
-// start hands the socket over as systemd does: as file 3, by LISTEN_FDS.
+// start hands the sockets over as systemd does: as files from 3 on, by
+// LISTEN_FDS.
 func (r *rsyslogd) start() {
 	r.t.Helper()
-	r.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"`, "sh",
+	r.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=$0 exec "$@"`, fmt.Sprint(len(r.machines)),
 		peer.Need(r.t, "rsyslogd"), "-n", "-f", r.conf, "-i", r.pidFile)
-	r.cmd.ExtraFiles = []*os.File{r.log.file}
+	for _, m := range r.machines {
+		r.cmd.ExtraFiles = append(r.cmd.ExtraFiles, m.socket)
+	}
 	out, err := os.OpenFile(r.conf+".output", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		r.t.Fatal(err)
@@ -120,26 +155,21 @@ func (r *rsyslogd) stop() {
 	r.cmd = nil
 }
 
-// flushed logs a line and waits until it is in the reference, and with it all
-// that was logged before.
+// flushed logs a line on each machine and waits until they are in the
+// reference, and with them all that was logged before.
 func (r *rsyslogd) flushed() {
 	r.t.Helper()
-	c, err := net.Dial("unixgram", "/dev/log")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer c.Close()
 	mark := fmt.Sprintf("all mails of run %d are done", time.Now().UnixNano())
-	if _, err := fmt.Fprintf(c, "<22>%s lab[1]: %s", time.Now().Format(time.Stamp), mark); err != nil {
-		r.t.Fatal(err)
+	for _, m := range r.machines {
+		m.say(r.t, mark)
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if b, _ := os.ReadFile(r.reference); strings.Contains(string(b), mark) {
+		if b, _ := os.ReadFile(r.reference); strings.Count(string(b), mark) == len(r.machines) {
 			return
 		}
 		if time.Now().After(deadline) {
 			out, _ := os.ReadFile(r.conf + ".output")
-			r.t.Fatalf("rsyslogd wrote no line within 30 s\n%s", out)
+			r.t.Fatalf("rsyslogd did not write a line within 30 s\n%s", out)
 		}
 	}
 }
