@@ -127,7 +127,7 @@ func TestBatch(t *testing.T) {
 	begun := time.Now()
 	g.send(n, 0)
 	sent := time.Since(begun)
-	truths := g.finish(t, c, time.Minute)
+	truths := g.finish(t, c, time.Minute, func() {})
 	t.Logf("%d mails, %d truths: sent in %v, done in %v", n, len(truths), sent, time.Since(begun))
 	syslog.flushed()
 

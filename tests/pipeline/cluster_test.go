@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -75,8 +76,7 @@ func closeCluster() {
 // idle waits until no mail is on its way any more. A mail is in the next queue
 // before it leaves the one in front, so the queues are looked at in its
 // direction; several times, as a look at a directory is no snapshot.
-func (c *cluster) idle(t testing.TB, within time.Duration) {
-	t.Helper()
+func (c *cluster) idle(within time.Duration) error {
 	empty := 0
 	for deadline := time.Now().Add(within); empty < 4; {
 		if c.mx.queued()+c.out.queued() == 0 {
@@ -85,8 +85,9 @@ func (c *cluster) idle(t testing.TB, within time.Duration) {
 			empty = 0
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v still in the queues: %d in front, %d behind", within, c.mx.queued(), c.out.queued())
+			return fmt.Errorf("after %v still in the queues: %d in front, %d behind", within, c.mx.queued(), c.out.queued())
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
+	return nil
 }

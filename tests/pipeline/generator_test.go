@@ -109,11 +109,15 @@ func (g *generator) note(m *mail, c *client, truths ...lab.Truth) {
 	g.truths = append(g.truths, truths...)
 }
 
-// finish waits until the queues are empty, asks the sink whether all is as it
-// must be, and returns all truths, with those of the notices.
-func (g *generator) finish(t testing.TB, c *cluster, within time.Duration) []lab.Truth {
+// finish waits until the queues are empty, calls then, asks the sink whether
+// all is as it must be, and returns all truths, with those of the notices.
+func (g *generator) finish(t testing.TB, c *cluster, within time.Duration, then func()) []lab.Truth {
 	t.Helper()
-	c.idle(t, within)
+	idle := c.idle(within)
+	then()
+	if idle != nil {
+		t.Fatal(idle)
+	}
 	for i, w := range g.wrong {
 		if i < 20 {
 			t.Error("the cluster does not answer as it must:", w)

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,8 +72,10 @@ type rsyslogd struct {
 	conf      string
 	pidFile   string
 	reference string
-	cmd       *exec.Cmd
-	exited    chan struct{}
+
+	mu     sync.Mutex // it is ended and started by disturbances too
+	cmd    *exec.Cmd
+	exited chan struct{}
 }
 
 // rsyslogConf is its configuration. The hand-over of what waits in memory at
@@ -118,6 +122,8 @@ func startRsyslog(t testing.TB, machines []*machine, dir, action string) *rsyslo
 // LISTEN_FDS.
 func (r *rsyslogd) start() {
 	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=$0 exec "$@"`, fmt.Sprint(len(r.machines)),
 		peer.Need(r.t, "rsyslogd"), "-n", "-f", r.conf, "-i", r.pidFile)
 	for _, m := range r.machines {
@@ -125,12 +131,13 @@ func (r *rsyslogd) start() {
 	}
 	out, err := os.OpenFile(r.conf+".output", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+		return
 	}
 	defer out.Close()
 	r.cmd.Stdout, r.cmd.Stderr = out, out
 	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
 	}
 	r.exited = make(chan struct{})
 	go func(c *exec.Cmd, exited chan struct{}) {
@@ -141,6 +148,8 @@ func (r *rsyslogd) start() {
 
 // stop ends rsyslogd in good order, as systemctl does.
 func (r *rsyslogd) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.cmd == nil {
 		return
 	}
@@ -155,6 +164,30 @@ func (r *rsyslogd) stop() {
 	r.cmd = nil
 }
 
+// pid is its process id, 0 if it does not run.
+func (r *rsyslogd) pid() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd == nil {
+		return 0
+	}
+	return r.cmd.Process.Pid
+}
+
+// childEnded is how rsyslogd tells that a program of omprog has ended.
+var childEnded = regexp.MustCompile(`omprog: program .* \(pid \d+\) (exited with status [1-9]\d*|terminated by signal \d+)`)
+
+// childrenEnded are the programs that have failed, but for those we killed.
+func (r *rsyslogd) childrenEnded() (all []string) {
+	b, _ := os.ReadFile(filepath.Join(filepath.Dir(r.conf), "rsyslogd.log"))
+	for _, line := range childEnded.FindAllString(string(b), -1) {
+		if !strings.HasSuffix(line, "by signal 9") {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
 // flushed logs a line on each machine and waits until they are in the
 // reference, and with them all that was logged before.
 func (r *rsyslogd) flushed() {
@@ -163,7 +196,7 @@ func (r *rsyslogd) flushed() {
 	for _, m := range r.machines {
 		m.say(r.t, mark)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(20 * time.Millisecond) {
 		if b, _ := os.ReadFile(r.reference); strings.Count(string(b), mark) == len(r.machines) {
 			return
 		}
