@@ -92,10 +92,20 @@ func restartRsyslog(ctx context.Context, s *scenario) {
 
 // rotations are the two ways of logrotate. A log that is copied and then
 // truncated loses what is written in between, whoever reads it; so there
-// rsyslogd has to stand still for that moment.
+// rsyslogd has to stand still for that moment, with all its threads.
 var rotations = map[string]string{
-	"rename":       "create\npostrotate\nkill -HUP $(cat @PID@)\nendscript",
-	"copytruncate": "copytruncate\nprerotate\nkill -STOP $(cat @PID@)\nendscript\npostrotate\nkill -CONT $(cat @PID@)\nendscript",
+	"rename": `create
+postrotate
+	kill -HUP $(cat @PID@)
+endscript`,
+	"copytruncate": `copytruncate
+prerotate
+	kill -STOP $(cat @PID@)
+	for s in /proc/$(cat @PID@)/task/*/status; do until grep -q '^State:.T' $s; do :; done; done
+endscript
+postrotate
+	kill -CONT $(cat @PID@)
+endscript`,
 }
 
 // rotate rotates the log by logrotate.

@@ -205,8 +205,8 @@ smtpd_peername_lookup = no
 queue_run_delay = 1s
 minimal_backoff_time = 1s
 maximal_backoff_time = 2s
-maximal_queue_lifetime = 5s
-bounce_queue_lifetime = 5s
+maximal_queue_lifetime = 3s
+bounce_queue_lifetime = 3s
 `
 	services := fmt.Sprintf("127.0.0.1:%d inet n - n - 20 smtpd\n", outPort)
 	return startPostfix(t, on, dir, main, services, map[string]string{})

@@ -169,10 +169,36 @@ func (s *scenario) wait(db string, truths []lab.Truth, until time.Time) {
 		}
 		if time.Now().After(until) {
 			keep(s.t, s.dir, truths, out, wrong)
+			s.blame()
 			messages, _ := os.ReadFile(s.logpipe.output)
 			s.t.Fatalf("%s is not right after %v; rol-logpipe said:\n%s", db, lifetime, tail(messages, 20))
 		}
 		<-time.After(200 * time.Millisecond)
+	}
+}
+
+// blame says so when the lines were lost before rol-logpipe could see them: then
+// the disturbance is wrong, and not what was disturbed.
+func (s *scenario) blame() {
+	if s.way != byFile {
+		return
+	}
+	count := map[string]int{}
+	b, _ := os.ReadFile(s.syslog.reference)
+	for line := range strings.Lines(string(b)) {
+		count[line]++
+	}
+	names, _ := filepath.Glob(filepath.Join(s.dir, "mail.log*"))
+	for _, name := range names {
+		b, _ := os.ReadFile(name)
+		for line := range strings.Lines(string(b)) {
+			count[line]--
+		}
+	}
+	for line, n := range count {
+		if n != 0 {
+			s.t.Errorf("the disturbance itself lost or doubled a line: %d %q", -n, line)
+		}
 	}
 }
 

@@ -56,7 +56,9 @@ func (w way) action(dir, command string) string {
 		return fmt.Sprintf(`action(type="omprog" binary=%q template="rol" confirmMessages="on" useTransactions="off"
   reportFailures="on" output=%q %s)`, command, filepath.Join(dir, "logpipe.log"), queue)
 	}
-	return fmt.Sprintf(`action(type="omfile" file=%q template="rol")`, filepath.Join(dir, "mail.log"))
+	// The buffer holds a whole batch of lines: a log that is truncated between
+	// two parts of a line has it in neither file.
+	return fmt.Sprintf(`action(type="omfile" file=%q template="rol" ioBufferSize="1m")`, filepath.Join(dir, "mail.log"))
 }
 
 // logpipe is the rol-logpipe of a scenario: under a supervisor that starts it
