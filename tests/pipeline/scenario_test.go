@@ -31,6 +31,8 @@ type scenario struct {
 	rng     *rand.Rand // of the disturbance
 	notes   []string   // what it did
 	dead    map[string]bool
+
+	degraded string // what /healthz has said
 }
 
 // sqliteAndMaria are the names of the databases that a case can have.
@@ -86,6 +88,7 @@ func (sc scenarioCase) run(t *testing.T, maria *peer.MariaDB) {
 	var disturbed sync.WaitGroup
 	if sc.disturb != nil {
 		disturbed.Go(func() { sc.disturb(ctx, s) })
+		disturbed.Go(func() { s.watchHealth(ctx) })
 	}
 	begun := time.Now()
 	over := sc.over
@@ -101,6 +104,9 @@ func (sc scenarioCase) run(t *testing.T, maria *peer.MariaDB) {
 	t.Logf("%d truths, sent in %v, done in %v; %s", len(truths), sent.Round(time.Millisecond),
 		time.Since(begun).Round(time.Millisecond), strings.Join(s.notes, "; "))
 	s.syslog.flushed()
+	if sc.hurts && s.degraded == "" {
+		t.Error("/healthz was well all the time")
+	}
 	s.judge(truths)
 	if sc.check != nil {
 		sc.check(s, truths)
@@ -132,6 +138,7 @@ func (s *scenario) judge(truths []lab.Truth) {
 		}
 	}
 	s.t.Logf("right after %v", time.Since(begun).Round(time.Millisecond))
+	s.healthy()
 	s.logpipe.stop()
 	for _, w := range s.logpipe.complaints() {
 		out, _ := os.ReadFile(s.logpipe.output)
