@@ -68,7 +68,7 @@ var kinds = []kind{
 	})},
 	{"timeout", 2, timeout},
 	{"errors", 2, errors5},
-	{"http", 1, http},
+	{"http", 1, notSMTP},
 }
 
 // mail is one turn of the generator: a client with an address of its own.

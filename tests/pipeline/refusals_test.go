@@ -158,8 +158,8 @@ func errors5(m *mail) {
 	m.noNames(c, "aborted", "", "")
 }
 
-// http is not SMTP at all.
-func http(m *mail) {
+// notSMTP is another protocol.
+func notSMTP(m *mail) {
 	c := m.dial()
 	c.write("GET / HTTP/1.1\r\n")
 	c.gone()

@@ -51,6 +51,7 @@ type scenarioCase struct {
 	dbs     []string // sqlite, mariadb
 	disturb disturbance
 	spool   string                                // size of a file system of its own for the spool
+	hurts   bool                                  // so that /healthz says so
 	over    time.Duration                         // the mails are spread over so long, at least
 	before  func(s *scenario)                     // when all runs, before the first mail
 	check   func(s *scenario, truths []lab.Truth) // when all is right
