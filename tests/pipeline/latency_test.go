@@ -126,7 +126,10 @@ func TestLatency(t *testing.T) {
 	} {
 		var f *follower
 		c.over = 5 * time.Second
-		c.before = func(s *scenario) { f = follow(s.t, s.dbs[0]) }
+		c.before = func(s *scenario) {
+			s.c.machines[0].say(s.t, "omprog starts its program with the first line")
+			f = follow(s.t, s.dbs[0])
+		}
 		c.check = func(s *scenario, truths []lab.Truth) {
 			log, err := os.ReadFile(s.syslog.reference)
 			if err != nil {

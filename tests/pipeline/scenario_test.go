@@ -58,7 +58,7 @@ type scenarioCase struct {
 }
 
 // lifetime is how long a scenario may take to get right after the last mail.
-const lifetime = 90 * time.Second
+const lifetime = 60 * time.Second
 
 func (sc scenarioCase) title() string {
 	return sc.name + "/" + string(sc.way) + "/" + strings.Join(sc.dbs, "+")
