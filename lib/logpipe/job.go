@@ -38,12 +38,7 @@ func (j *Job) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		unlock, err := lock(d.Path())
-		defer unlock()
 		defer d.Close()
-		if err != nil {
-			return err
-		}
 		db = d
 	}
 	j.Meter = new(Meter)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rolmail/rolmail/lib/maillog/store"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -62,7 +63,7 @@ func TestJobSecondWriter(t *testing.T) {
 	if _, _, err := job(t, Job{DB: db}, log); err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := lock(db)
+	first, err := store.Open(db, store.ReadWrite)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestJobSecondWriter(t *testing.T) {
 	if sysexits.Status(err) != sysexits.TryAgain || !strings.Contains(err.Error(), "another rol-logpipe is writing") {
 		t.Errorf("second writer: %v", err)
 	}
-	unlock()
+	first.Close()
 	if _, _, err = job(t, Job{DB: db}, log); err != nil {
 		t.Errorf("after it has ended: %v", err)
 	}

@@ -129,8 +129,30 @@ func (m *MariaDB) end(sig syscall.Signal) {
 	m.cmd = nil
 }
 
-// Freeze stops the server (SIGSTOP) so that connections hang; Thaw lets it go on.
-func (m *MariaDB) Freeze() { _ = m.cmd.Process.Signal(syscall.SIGSTOP) }
+// Freeze stops the server (SIGSTOP) so that connections hang, and returns when
+// all its threads have stopped; Thaw lets it go on.
+func (m *MariaDB) Freeze() {
+	m.t.Helper()
+	_ = m.cmd.Process.Signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(dbReady); !m.stopped(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.t.Fatal("mariadbd does not stop")
+		}
+	}
+}
+
+// stopped looks at the state of each thread, the letter behind its name.
+func (m *MariaDB) stopped() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", m.cmd.Process.Pid))
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		end := bytes.LastIndexByte(stat, ')')
+		if err == nil && (end < 0 || !bytes.HasPrefix(stat[end+1:], []byte(" T"))) {
+			return false
+		}
+	}
+	return len(threads) > 0
+}
 
 // Thaw lets a frozen server go on.
 func (m *MariaDB) Thaw() { _ = m.cmd.Process.Signal(syscall.SIGCONT) }

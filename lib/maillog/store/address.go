@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
@@ -14,18 +16,32 @@ type pattern struct {
 	parts []string // lower case, between the stars
 }
 
+// fold is a text in lower case. A letter beyond ASCII stays one: the lower
+// case of the Kelvin sign is a k, and no database would find it for one.
+func fold(s string) string {
+	if isASCII(s) {
+		return strings.ToLower(s)
+	}
+	return strings.Map(func(r rune) rune {
+		if l := unicode.ToLower(r); r < utf8.RuneSelf || l >= utf8.RuneSelf {
+			return l
+		}
+		return r
+	}, s)
+}
+
 func newPattern(s string) *pattern {
 	if s == "" {
 		return nil
 	}
-	return &pattern{strings.Split(strings.ToLower(s), "*")}
+	return &pattern{strings.Split(fold(s), "*")}
 }
 
 func (p *pattern) match(s string) bool {
 	if s == "" {
 		return false
 	}
-	s = strings.ToLower(s)
+	s = fold(s)
 	first, last := p.parts[0], p.parts[len(p.parts)-1]
 	if len(p.parts) == 1 {
 		return s == first

@@ -13,15 +13,21 @@ import (
 const (
 	benchBatch = 5000   // rows of a commit, as rol-logpipe makes them
 	benchDay   = 200000 // rows of a day
+	benchSmall = 20000  // and of one where kinds of database are compared
 )
 
-// load writes days of rows.
+// load writes days of benchDay rows.
 func load(b *testing.B, db *DB, days int) {
+	b.Helper()
+	loadDays(b, db, days, benchDay)
+}
+
+func loadDays(b *testing.B, db *DB, days, perDay int) {
 	b.Helper()
 	from := noon - noon%86400000
 	for d := range int64(days) {
-		made := storetest.New(uint64(d)+1, from+d*86400000, 86400000/benchDay)
-		for range benchDay / benchBatch {
+		made := storetest.New(uint64(d)+1, from+d*86400000, 86400000/int64(perDay))
+		for range perDay / benchBatch {
 			b.StopTimer()
 			rows := made.Rows(benchBatch)
 			b.StartTimer()
@@ -112,7 +118,7 @@ func benchDB(b *testing.B) *DB {
 	if dir == "" {
 		dir = b.TempDir()
 	}
-	path := filepath.Join(dir, fmt.Sprintf("bench-%d-v%d.db", days, schemaVersion))
+	path := filepath.Join(dir, fmt.Sprintf("bench-%d-v%d.db", days, sqliteVersion))
 	if _, err := os.Stat(path + ".done"); err != nil {
 		_ = os.Remove(path)
 		db := openAt(b, path, ReadWrite)
@@ -129,10 +135,27 @@ func benchDB(b *testing.B) *DB {
 }
 
 // BenchmarkSearch is the first page of 50 rows over 30 days of 200,000 rows.
-func BenchmarkSearch(b *testing.B) {
-	db := benchDB(b)
+func BenchmarkSearch(b *testing.B) { benchSearch(b, benchDB(b), benchDay) }
+
+// BenchmarkKinds is the same over 30 days of 20,000 rows, for each kind of
+// database.
+func BenchmarkKinds(b *testing.B) {
+	for _, k := range kinds {
+		b.Run(k.name, func(b *testing.B) {
+			db := k.open(b)
+			loadDays(b, db, 30, benchSmall)
+			if err := db.Finish(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			benchSearch(b, db, benchSmall)
+		})
+	}
+}
+
+func benchSearch(b *testing.B, db *DB, perDay int64) {
+	b.Helper()
 	day := noon - noon%86400000 + 11*86400000
-	sample := storetest.New(12, day, 86400000/benchDay).Rows(5000)
+	sample := storetest.New(12, day, 86400000/perDay).Rows(5000)
 	mail := sample[4000]
 	for _, r := range sample[4000:] {
 		if r.QIDOut != "" && r.RemoteQID != "" && r.Dir == flat.DirIn && r.ClientIP[:2] == "10" {
@@ -161,10 +184,12 @@ func BenchmarkSearch(b *testing.B) {
 		{"rcpt-none", Query{Rcpt: "nobody@customer3.example"}, 0},
 		{"sender", Query{Sender: mail.Sender}, 1},
 		{"bounced", Query{Outcomes: []string{flat.Bounced}}, 50},
+		{"text-day", Query{Text: "nosuchword", Since: day, Until: day + 86400000}, 0},
+		{"export-day", Query{Since: day, Until: day + 86400000, Limit: int(perDay)}, 50},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			for b.Loop() {
-				tt.q.Limit = 50
+				tt.q.Limit = max(tt.q.Limit, 50)
 				res, err := db.Search(b.Context(), &tt.q)
 				if err != nil {
 					b.Fatal(err)
@@ -223,7 +248,7 @@ func BenchmarkManyDays(b *testing.B) {
 	if err := writer.Finish(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	path := writer.Path()
+	path := writer.Where()
 	writer.Close()
 	b.Run("open", func(b *testing.B) {
 		for b.Loop() {

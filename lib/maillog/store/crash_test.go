@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	server.tb.end()
+	os.Exit(code)
 }
 
 func play(role, path string) error {
@@ -138,7 +140,7 @@ func TestKilled(t *testing.T) {
 		}
 		finish(t, db)
 		wantSound(t, db)
-		if s, err := readSchema(db.w.c, nil); err != nil || len(s.missing()) > 0 {
+		if s, err := readSchema(sqlite(db).w.c, nil); err != nil || len(s.missing()) > 0 {
 			t.Errorf("indexes are missing: %q, %v", s.missing(), err)
 		}
 		db.Close()
@@ -147,7 +149,7 @@ func TestKilled(t *testing.T) {
 
 func wantSound(t *testing.T, db *DB) {
 	t.Helper()
-	err := each(db.w.c, "PRAGMA integrity_check", func(s *lite.Stmt) error {
+	err := each(sqlite(db).w.c, "PRAGMA integrity_check", func(s *lite.Stmt) error {
 		if s.Text(0) != "ok" {
 			t.Error(s.Text(0))
 		}
@@ -166,11 +168,11 @@ func TestDiskFull(t *testing.T) {
 	}
 	db := openAt(t, path, ReadWrite)
 	if smallest := strings.HasPrefix(path, os.TempDir()); smallest {
-		pages, err := db.w.c.Int("PRAGMA page_count")
+		pages, err := sqlite(db).w.c.Int("PRAGMA page_count")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := db.w.c.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages+200)); err != nil {
+		if err := sqlite(db).w.c.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages+200)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,18 +226,59 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// Two writers: one waits for the other, and says so if that takes too long.
-func TestTwoWriters(t *testing.T) {
+// A second writer is refused while there is a first, which goes on; after its
+// end, in good order or not, the database is free.
+func TestOneWriterAtATime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "maillog.db")
-	a, b := openAt(t, path, ReadWrite), openAt(t, path, ReadWrite)
-	if err := a.w.c.Exec("BEGIN IMMEDIATE"); err != nil {
+	a := openAt(t, path, ReadWrite)
+	for range 2 {
+		_, err := Open(path, ReadWrite)
+		wantStatus(t, err, sysexits.TryAgain, path, "another rol-logpipe is writing to it", "try again")
+	}
+	commit(t, a, numbered(0))
+	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b.wait = 50 * time.Millisecond
+	cmd := role(t, "write", path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if !bufio.NewScanner(out).Scan() {
+		t.Error("the other process does not write")
+	}
+	_, err = Open(path, ReadWrite)
+	wantStatus(t, err, sysexits.TryAgain, path)
+	ro := openAt(t, path, ReadOnly)
+	if got := find(t, ro, &Query{}); len(got) == 0 {
+		t.Error("a reader does not read beside a writer")
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	openAt(t, path, ReadWrite).Close()
+}
+
+// Two programs that write, one of them without the lock: one waits for the
+// other, and says so if that takes too long.
+func TestTwoWriters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "maillog.db")
+	a := openAt(t, path, ReadWrite)
+	b := &DB{where: path, b: &sqliteDB{path: path, wait: busyWait, mode: ReadWrite}}
+	if err := sqlite(b).openWriter(); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := sqlite(a).w.c.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	sqlite(b).wait = 50 * time.Millisecond
 	wantStatus(t, b.Commit(t.Context(), numbered(0)), sysexits.TryAgain, path, "another program", "try again")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	b.wait = time.Minute
+	sqlite(b).wait = time.Minute
 	if err := b.Commit(ctx, numbered(0)); err != context.DeadlineExceeded {
 		t.Errorf("waiting does not end with the context: %v", err)
 	}
@@ -244,7 +287,7 @@ func TestTwoWriters(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() { done <- b.Commit(t.Context(), numbered(0)) }()
-	if err := a.w.c.Exec("COMMIT"); err != nil {
+	if err := sqlite(a).w.c.Exec("COMMIT"); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
@@ -269,7 +312,7 @@ func TestDayDropped(t *testing.T) {
 	db := openTemp(t)
 	commit(t, db, numbered(0))
 	finish(t, db)
-	other, err := lite.Open(uri(db.Path(), ""), lite.Existing)
+	other, err := lite.Open(uri(db.Where(), ""), lite.Existing)
 	if err != nil {
 		t.Fatal(err)
 	}

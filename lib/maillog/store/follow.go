@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
-	"github.com/rolmail/rolmail/lib/maillog/store/lite"
 )
 
 // followEvery is how often a follower looks for new commits. A look that finds
 // nothing reads one number.
 const followEvery = 250 * time.Millisecond
+
+// followPatience is how long a follower waits for a server that is gone.
+const followPatience = time.Minute
 
 // Change is a row that was written.
 type Change struct {
@@ -33,26 +35,34 @@ type Follower struct {
 func (db *DB) Follow(ctx context.Context, q *Query) (*Follower, error) {
 	plain := *q
 	plain.Limit, plain.After, plain.OldestFirst = 0, flat.ID{}, false
-	c, err := compile(&plain)
+	c, err := db.compile(&plain)
 	if err != nil {
 		return nil, err
 	}
 	f := &Follower{ctx: ctx, db: db, c: c}
-	err = db.read(ctx, func(r *reader) (err error) {
-		f.last, err = r.c.Int("SELECT max(seq) FROM changes")
+	err = db.b.read(ctx, func(s session) (err error) {
+		f.last, err = s.lastCommit()
 		return err
 	})
 	return f, err
 }
 
-// All gives changes until the context is done; that is no error.
+// All gives changes until the context is done; that is no error. When the
+// database's server is away it goes on where it was as soon as that is back,
+// and ends after a minute.
 func (f *Follower) All() iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		tick := time.NewTicker(followEvery)
 		defer tick.Stop()
+		var failing time.Time // since when
 		for f.ctx.Err() == nil {
 			changes, more, err := f.look()
-			if err != nil {
+			switch {
+			case err == nil:
+				failing = time.Time{}
+			case failing.IsZero() && f.db.b.passes(err):
+				failing = time.Now()
+			case !f.db.b.passes(err) || time.Since(failing) > followPatience:
 				if f.ctx.Err() == nil {
 					yield(Change{}, err)
 				}
@@ -77,8 +87,8 @@ func (f *Follower) All() iter.Seq2[Change, error] {
 // look reads the changes of the next commits. more: there were some.
 func (f *Follower) look() (changes []Change, more bool, err error) {
 	next := f.last
-	err = f.db.read(f.ctx, func(r *reader) error {
-		t, err := nextCommits(r, f.last)
+	err = f.db.b.read(f.ctx, func(s session) error {
+		t, err := nextCommits(s, f.last)
 		if err != nil {
 			return err
 		}
@@ -86,12 +96,15 @@ func (f *Follower) look() (changes []Change, more bool, err error) {
 		if t.gap {
 			changes = append(changes, Change{})
 		}
-		found, err := f.rows(r, t)
+		found, err := f.rows(s, t)
 		changes = append(changes, found...)
 		return err
 	})
+	if err != nil {
+		return nil, false, err
+	}
 	f.last = next
-	return changes, more, err
+	return changes, more, nil
 }
 
 // touched is what some commits have touched, each row once.
@@ -103,9 +116,9 @@ type touched struct {
 }
 
 // nextCommits reads the commits behind last, but not too many.
-func nextCommits(r *reader, last int64) (*touched, error) {
+func nextCommits(s session, last int64) (*touched, error) {
 	t := &touched{last: last, what: map[flat.ID]byte{}}
-	newest, err := r.c.Int("SELECT max(seq) FROM changes")
+	newest, err := s.lastCommit()
 	if err != nil || newest == last {
 		return t, err
 	}
@@ -113,27 +126,18 @@ func nextCommits(r *reader, last int64) (*touched, error) {
 		t.last, t.gap = newest, true
 		return t, nil
 	}
-	s, err := r.c.Prepare("SELECT seq, ids FROM changes WHERE seq > ? ORDER BY seq")
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	s.BindInt(1, last)
-	for len(t.ids) < maxChanged {
-		more, err := s.Step()
-		if err != nil || !more {
-			return t, err
-		}
-		if seq := s.Int(0); seq != t.last+1 {
+	err = s.commits(last, func(seq int64, ids []byte) bool {
+		if seq != t.last+1 {
 			if len(t.ids) > 0 {
-				return t, nil // told next time, in its place
+				return false // told next time, in its place
 			}
 			t.gap = true
 		}
-		t.last = s.Int(0)
-		t.add(s.Bytes(1))
-	}
-	return t, nil
+		t.last = seq
+		t.add(ids)
+		return len(t.ids) < maxChanged
+	})
+	return t, err
 }
 
 // add notes the rows of a commit. A row that is new to the follower stays new.
@@ -150,32 +154,43 @@ func (t *touched) add(ids []byte) {
 	}
 }
 
-// rows reads the rows touched that match, as they are now.
-func (f *Follower) rows(r *reader, t *touched) (all []Change, err error) {
-	stmts := map[string]*lite.Stmt{}
-	defer func() {
-		for _, s := range stmts {
-			s.Close()
-		}
-	}()
+// rows reads the rows touched that match, as they are now, and gives them in
+// the order in which they were touched.
+func (f *Follower) rows(s session, t *touched) (all []Change, err error) {
+	var days []string
+	byDay := map[string][]flat.ID{}
 	for _, id := range t.ids {
-		day := dayOfID(id)
-		if t.what[id] == rowGone || less(id, f.c.from) || !f.c.to.IsZero() && !less(id, f.c.to) ||
-			!slices.Contains(r.schema.days, day) {
+		if t.what[id] == rowGone || less(id, f.c.from) || !f.c.to.IsZero() && !less(id, f.c.to) {
 			continue
 		}
-		s := stmts[day]
-		if s == nil {
-			if s, err = r.c.Prepare(f.c.rowSQL(day)); err != nil {
-				return nil, err
-			}
-			stmts[day] = s
+		day := dayOfID(id)
+		if byDay[day] == nil {
+			days = append(days, day)
 		}
-		p := page{look: 1, want: 1}
-		if err := f.c.step(r, s, id, &p); err != nil {
+		byDay[day] = append(byDay[day], id)
+	}
+	found := map[flat.ID]*flat.Row{}
+	for _, day := range days {
+		if !slices.Contains(s.days(), day) {
+			continue
+		}
+		ids := byDay[day]
+		err := s.rows(f.c, day, len(ids), slices.Values(ids), func(id flat.ID, r rawRow) bool {
+			if r == nil {
+				return true
+			}
+			p := page{look: 1, want: 1}
+			if f.c.take(r, &p); len(p.rows) > 0 {
+				found[id] = p.rows[0]
+			}
+			return true
+		})
+		if err != nil {
 			return nil, err
 		}
-		for _, row := range p.rows {
+	}
+	for _, id := range t.ids {
+		if row := found[id]; row != nil {
 			all = append(all, Change{Row: row, Update: t.what[id] == rowChanged})
 		}
 	}

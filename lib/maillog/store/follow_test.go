@@ -63,11 +63,13 @@ func named(ms int64, name, outcome string, lines int64, domain string) *flat.Row
 	})
 }
 
-func TestFollow(t *testing.T) {
-	writer := openTemp(t)
+func TestFollow(t *testing.T) { onBoth(t, testFollow) }
+
+func testFollow(t *testing.T, k kind) {
+	writer := k.open(t)
 	put := func(rows ...*flat.Row) { t.Helper(); commit(t, writer, &Batch{Rows: rows}) }
 	put(named(noon, "old", flat.Sent, 1, "a.example"))
-	ro := openAt(t, writer.Path(), ReadOnly)
+	ro := openAt(t, writer.Where(), ReadOnly)
 	all, mine := follow(t, ro, &Query{}), follow(t, ro, &Query{Domain: "a.example"})
 	sent := follow(t, ro, &Query{Outcomes: []string{flat.Sent}, Since: noon + 3})
 
@@ -90,10 +92,12 @@ func TestFollow(t *testing.T) {
 
 // A follower that begins while nobody writes hears of a writer that comes and
 // goes.
-func TestFollowOverWriters(t *testing.T) {
-	db := openTemp(t)
+func TestFollowOverWriters(t *testing.T) { onBoth(t, testFollowOverWriters) }
+
+func testFollowOverWriters(t *testing.T, k kind) {
+	db := k.open(t)
 	commit(t, db, &Batch{Rows: []*flat.Row{named(noon, "old", flat.Sent, 1, "a.example")}})
-	path := db.Path()
+	path := db.Where()
 	db.Close()
 	f := follow(t, openAt(t, path, ReadOnly), &Query{})
 	for i := range int64(3) {
@@ -104,8 +108,10 @@ func TestFollowOverWriters(t *testing.T) {
 	}
 }
 
-func TestFollowerLeftBehind(t *testing.T) {
-	db := openTemp(t)
+func TestFollowerLeftBehind(t *testing.T) { onBoth(t, testFollowerLeftBehind) }
+
+func testFollowerLeftBehind(t *testing.T, k kind) {
+	db := k.open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	f, err := db.Follow(ctx, &Query{})
@@ -149,7 +155,7 @@ func TestFollowerLeftBehind(t *testing.T) {
 	if missed != 1 {
 		t.Errorf("missed %d times in a huge commit", missed)
 	}
-	if n, err := db.w.c.Int("SELECT count(*) FROM changes"); err != nil || n > keepCommits {
-		t.Errorf("%d commits are kept, %v", n, err)
+	if n := commitsKept(t, db); n > keepCommits {
+		t.Errorf("%d commits are kept", n)
 	}
 }

@@ -10,18 +10,18 @@ import (
 // Get returns the row of an id, as the owner of domain may see it ("": the
 // postmaster); nil if there is none for these eyes.
 func (db *DB) Get(ctx context.Context, id flat.ID, domain string) (*flat.Row, error) {
-	c, err := compile(&Query{Domain: domain})
+	c, err := db.compile(&Query{Domain: domain})
 	if err != nil {
 		return nil, err
 	}
 	var p page
-	err = db.read(ctx, func(r *reader) error {
+	err = db.b.read(ctx, func(s session) error {
 		p = page{look: 1, want: 1}
 		day := dayOfID(id)
-		if !slices.Contains(r.schema.days, day) {
+		if !slices.Contains(s.days(), day) {
 			return nil
 		}
-		return c.fetch(r, day, &p, slices.Values([]flat.ID{id}))
+		return c.fetch(s, day, &p, func(yield func(flat.ID, error) bool) { yield(id, nil) })
 	})
 	if err != nil || len(p.rows) == 0 {
 		return nil, err

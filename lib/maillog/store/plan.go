@@ -2,18 +2,32 @@ package store
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
 
-// cond is a condition on columns: plain comparisons, without functions, which
-// MySQL understands as well. Conditions narrow down what is read; what counts
-// is compiled.match and tenant.view.
+// op is how a condition compares.
+type op uint8
+
+const (
+	isIn      op = iota // the column is one of args
+	hasPrefix           // begins with the only one of args, in lower case; perhaps some more
+	isNull
+	notNull
+	anyOf // one of or holds
+)
+
+// cond is a condition on a column: a plain comparison, without functions,
+// which each kind of database puts in its own words. Conditions narrow down
+// what is read; what counts is compiled.match and tenant.view.
 type cond struct {
-	sql  string
+	col  string
+	op   op
 	args []any // string or flat.ID
+	or   []cond
 }
 
 // arm is one way to candidates: an index, and conditions that it can answer by
@@ -24,17 +38,18 @@ type arm struct {
 	ordered bool // they come in order of id: the index's first column has one value
 }
 
-func eq(col, v string) cond { return cond{col + " = ?", []any{v}} }
+func eq(col string, v any) cond { return cond{col: col, args: []any{v}} }
 
 func in(col string, values []string) cond {
-	if len(values) == 1 {
-		return eq(col, values[0])
-	}
-	c := cond{sql: col + " IN (?" + strings.Repeat(", ?", len(values)-1) + ")"}
+	c := cond{col: col}
 	for _, v := range values {
 		c.args = append(c.args, v)
 	}
 	return c
+}
+
+func beginsWith(col, prefix string) cond {
+	return cond{col: col, op: hasPrefix, args: []any{prefix}}
 }
 
 func one(index string, conds ...cond) arm { return arm{index: index, conds: conds, ordered: true} }
@@ -50,7 +65,7 @@ func (c *compiled) plan() {
 	}
 	switch {
 	case !q.ParentID.IsZero():
-		c.arms = []arm{one("parent_id", cond{"parent_id = ?", []any{q.ParentID}})}
+		c.arms = []arm{one("parent_id", eq("parent_id", q.ParentID))}
 	case q.QueueID != "":
 		for _, col := range []string{"qid_in", "qid_out", "remote_qid"} {
 			c.arms = append(c.arms, one(col, eq(col, q.QueueID)))
@@ -124,7 +139,7 @@ func (c *compiled) conditions() {
 	if len(q.Kinds) > 0 {
 		add(in("kind", lowerAll(q.Kinds)))
 	}
-	if len(c.verdicts) > 0 {
+	if len(c.verdicts) > 0 && !slices.ContainsFunc(c.verdicts, func(v string) bool { return !isASCII(v) }) {
 		add(in("verdict", c.verdicts))
 	}
 	if c.helo != nil {
@@ -140,14 +155,14 @@ func (c *compiled) conditions() {
 			continue
 		}
 		if x.a.null {
-			add(cond{sql: x.col + " IS NULL"})
+			add(cond{col: x.col, op: isNull})
 			continue
 		}
 		if x.a.whole != "" { // no @: rcpt may also be an orig_to
 			continue
 		}
 		if p := x.a.prefix(); p != "" && isASCII(p) {
-			add(between(x.col, p))
+			add(beginsWith(x.col, p))
 		}
 	}
 	if c.client != nil && c.client.prefix.IsValid() {
@@ -179,14 +194,6 @@ func (a *address) prefix() string {
 	return s
 }
 
-// between is the range of texts that begin with a prefix, in lower case, and
-// perhaps some more.
-func between(col, prefix string) cond {
-	end := []byte(prefix)
-	end[len(end)-1]++ // ASCII
-	return cond{col + " >= ? AND " + col + " < ?", []any{prefix, string(end)}}
-}
-
 // networkConds are conditions on the text of client_ip that hold for every
 // address of a network: for IPv4 for no other; for IPv6, whose text form leaves
 // out zeros, for some more.
@@ -205,9 +212,9 @@ func networkConds(p netip.Prefix) []cond {
 		groups += strconv.FormatUint(g, 16) + ":"
 	}
 	if groups == "" {
-		return []cond{{sql: col + " IS NOT NULL"}}
+		return []cond{{col: col, op: notNull}}
 	}
-	return []cond{between(col, groups)}
+	return []cond{beginsWith(col, groups)}
 }
 
 func network4(col string, p netip.Prefix) []cond {
@@ -217,15 +224,15 @@ func network4(col string, p netip.Prefix) []cond {
 	for _, b := range a[:n] {
 		fixed += strconv.Itoa(int(b)) + "."
 	}
-	all := []cond{{sql: col + " IS NOT NULL"}}
+	all := []cond{{col: col, op: notNull}}
 	if fixed != "" {
-		all[0] = between(col, fixed)
+		all[0] = beginsWith(col, fixed)
 	}
 	free := 8 - p.Bits()%8
 	if free == 8 {
 		return all
 	}
-	var last cond
+	last := cond{op: anyOf}
 	var parts []string
 	for i := range 1 << free {
 		octet := fixed + strconv.Itoa(int(a[n])+i)
@@ -233,13 +240,10 @@ func network4(col string, p netip.Prefix) []cond {
 			parts = append(parts, octet)
 			continue
 		}
-		c := between(col, octet+".")
-		last.args = append(last.args, c.args...)
-		parts = append(parts, c.sql)
+		last.or = append(last.or, beginsWith(col, octet+"."))
 	}
 	if n == 3 {
 		return append(all, in(col, parts))
 	}
-	last.sql = "(" + strings.Join(parts, " OR ") + ")"
 	return append(all, last)
 }

@@ -15,7 +15,7 @@ import (
 func explain(t *testing.T, db *DB, sql string) string {
 	t.Helper()
 	var steps []string
-	err := each(db.w.c, "EXPLAIN QUERY PLAN "+sql, func(s *lite.Stmt) error {
+	err := each(sqlite(db).w.c, "EXPLAIN QUERY PLAN "+sql, func(s *lite.Stmt) error {
 		steps = append(steps, s.Text(3))
 		return nil
 	})
@@ -117,7 +117,7 @@ func TestNetworkConditions(t *testing.T) {
 	db := openTemp(t)
 	holds := func(p netip.Prefix, ip string) bool {
 		conds := networkConds(p)
-		s, err := db.w.c.Prepare("SELECT 1 FROM (SELECT ? AS client_ip) WHERE " + join(conds, " AND "))
+		s, err := sqlite(db).w.c.Prepare("SELECT 1 FROM (SELECT ? AS client_ip) WHERE " + sqliteWords.join(conds, " AND "))
 		if err != nil {
 			t.Fatal(p, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 	"github.com/rolmail/rolmail/lib/sysexits"
@@ -58,6 +59,15 @@ type compiled struct {
 
 func usage(format string, args ...any) error { return sysexits.Errorf(sysexits.Usage, format, args...) }
 
+// compile reads a query as the database's texts are.
+func (db *DB) compile(q *Query) (*compiled, error) {
+	c := *q
+	for _, s := range []*string{&c.Sender, &c.Rcpt, &c.Client, &c.Helo, &c.QueueID, &c.MessageID, &c.Text} {
+		*s = db.b.asStored(*s)
+	}
+	return compile(&c)
+}
+
 // compile reads a query, and says what is wrong with it.
 func compile(q *Query) (*compiled, error) {
 	c := &compiled{q: q}
@@ -79,7 +89,7 @@ func compile(q *Query) (*compiled, error) {
 	}
 	c.helo = newPattern(q.Helo)
 	for _, w := range strings.Fields(q.Text) {
-		c.words = append(c.words, strings.ToLower(w))
+		c.words = append(c.words, fold(w))
 	}
 	for _, v := range q.Verdicts {
 		c.verdicts = append(c.verdicts, strings.ToUpper(v))
@@ -139,6 +149,33 @@ func successor(id flat.ID) flat.ID {
 		id[i] = math.MaxUint8
 	}
 	return id
+}
+
+// dayBounds are the ids that a day's rows have: from <= id < to.
+func dayBounds(day string) (from, to flat.ID) {
+	t, err := time.Parse("20060102", day)
+	if err != nil {
+		return flat.ID{}, lastID // a table 20261399 that somebody made
+	}
+	from = flat.MakeID(max(t.UnixMilli(), 0), 0, 0)
+	if end := t.AddDate(0, 0, 1).UnixMilli(); end <= maxTime {
+		return from, flat.MakeID(max(end, 0), 0, 0)
+	}
+	return from, lastID
+}
+
+func minID(a, b flat.ID) flat.ID {
+	if less(b, a) {
+		return b
+	}
+	return a
+}
+
+func maxID(a, b flat.ID) flat.ID {
+	if less(a, b) {
+		return b
+	}
+	return a
 }
 
 // match looks at everything that is asked but the span and the tenant. The
@@ -215,7 +252,7 @@ func containsFold[T string | []byte](s T, lower string) bool {
 			return true
 		}
 	}
-	return !isASCII(lower) && strings.Contains(strings.ToLower(string(s)), lower)
+	return !isASCII(lower) && strings.Contains(fold(string(s)), lower)
 }
 
 func hasPrefixFold[T string | []byte](s T, lower string) bool {

@@ -63,9 +63,9 @@ func TestReadingChangesNothing(t *testing.T) {
 	finish(t, db)
 	commit(t, db, numbered(1))
 	killed, closed := t.TempDir(), t.TempDir()
-	copied(t, db.Path(), killed)
+	copied(t, db.Where(), killed)
 	db.Close()
-	copied(t, db.Path(), closed)
+	copied(t, db.Where(), closed)
 	for _, dir := range []string{killed, closed} {
 		before := tree(t, dir)
 		ro := openAt(t, filepath.Join(dir, "maillog.db"), ReadOnly)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/rolmail/rolmail/lib/maillog/flat"
-	"github.com/rolmail/rolmail/lib/maillog/store/lite"
 )
 
 const (
@@ -17,6 +17,11 @@ const (
 
 	pageRows = 256   // rows read in one transaction
 	pageLook = 20000 // rows looked at in one transaction
+
+	// pageTime is after what time a transaction ends where the search is not
+	// yet: a database keeps what a reader may still see, and its table cannot
+	// be altered.
+	pageTime = 2 * time.Second
 )
 
 // Result is what a search finds.
@@ -29,7 +34,7 @@ type Result struct {
 
 // Search looks for rows. Nothing is read before Result.All.
 func (db *DB) Search(ctx context.Context, q *Query) (*Result, error) {
-	c, err := compile(q)
+	c, err := db.compile(q)
 	if err != nil {
 		return nil, err
 	}
@@ -84,33 +89,63 @@ func (r *Result) All() iter.Seq2[*flat.Row, error] {
 type page struct {
 	rows  []*flat.Row
 	seen  flat.ID // the last id that was looked at
+	edge  flat.ID // nothing before it, in the order of the search, is left; zero: not known
 	ended bool    // there is nothing more
 	look  int     // how many more rows may be looked at
 	want  int     // how many more rows are wanted
+	until time.Time
 }
 
 func (p *page) full() bool { return p.want <= 0 || p.look <= 0 }
 
+// passed notes an edge, and says whether there is time to go on.
+func (p *page) passed(edge flat.ID) bool {
+	p.edge = edge
+	return edge.IsZero() || time.Now().Before(p.until)
+}
+
 // goOn moves the bounds behind what a page has seen.
 func (c *compiled) goOn(p *page) {
-	switch {
-	case p.seen.IsZero():
+	seen := !p.seen.IsZero()
+	switch edge := !p.edge.IsZero(); {
 	case c.q.OldestFirst:
-		c.from = successor(p.seen)
+		if seen {
+			c.from = maxID(c.from, successor(p.seen))
+		}
+		if edge {
+			c.from = maxID(c.from, p.edge)
+		}
 	default:
-		c.to = p.seen
+		if _, to := c.bounds(); seen {
+			c.to = minID(to, p.seen)
+		}
+		if _, to := c.bounds(); edge {
+			c.to = minID(to, p.edge)
+		}
 	}
+}
+
+// edge is what the bounds are after a day.
+func (c *compiled) edge(day string) flat.ID {
+	first, end := dayBounds(day)
+	switch {
+	case !c.q.OldestFirst:
+		return first
+	case end == lastID: // or not known
+		return flat.ID{}
+	}
+	return end
 }
 
 func (db *DB) page(ctx context.Context, c *compiled, want int) (*page, error) {
 	var p *page
-	err := db.read(ctx, func(r *reader) error {
-		p = &page{look: pageLook, want: want}
-		for _, day := range c.daysOf(r.schema.days) {
-			if err := c.day(r, day, p); err != nil {
+	err := db.b.read(ctx, func(s session) error {
+		p = &page{look: pageLook, want: want, until: time.Now().Add(pageTime)}
+		for _, day := range c.daysOf(s.days()) {
+			if err := c.day(s, day, p); err != nil {
 				return err
 			}
-			if p.full() {
+			if p.full() || !p.passed(c.edge(day)) {
 				return nil
 			}
 		}
@@ -127,8 +162,11 @@ func (c *compiled) daysOf(days []string) []string {
 	hi := len(days)
 	if !c.to.IsZero() {
 		var found bool
-		if hi, found = slices.BinarySearch(days, dayOfID(c.to)); found {
-			hi++
+		day := dayOfID(c.to)
+		if hi, found = slices.BinarySearch(days, day); found {
+			if begin, _ := dayBounds(day); less(begin, c.to) {
+				hi++
+			}
 		}
 	}
 	if lo >= hi {
@@ -141,47 +179,83 @@ func (c *compiled) daysOf(days []string) []string {
 	return picked
 }
 
-// bounds are those of the ids looked for: from <= id < to.
-func (c *compiled) bounds(b *binder) {
-	b.id(c.from)
-	to := c.to
-	if to.IsZero() {
-		to = flat.MakeID(1<<48-1, ^uint64(0), ^uint64(0))
-	}
-	b.id(to)
-}
-
 // day looks through one day.
-func (c *compiled) day(r *reader, day string, p *page) error {
-	if len(c.arms) == 0 {
-		return c.scan(r, day, p)
+func (c *compiled) day(s session, day string, p *page) error {
+	look := func(r rawRow) bool {
+		c.take(r, p)
+		return !p.full()
 	}
 	for i := range c.arms {
-		if !r.schema.has(day, c.arms[i].index) {
-			return c.scan(r, day, p)
+		if !s.has(day, c.arms[i].index) {
+			return s.scan(c, day, p.want, look, p.passed)
 		}
 	}
-	if c.arms[0].ordered {
-		return c.merge(r, day, p)
+	switch {
+	case len(c.arms) == 0:
+		return s.scan(c, day, p.want, look, p.passed)
+	case c.arms[0].ordered:
+		return c.fetch(s, day, p, s.ids(c, day, p.want))
 	}
-	ids, err := c.spanIDs(r, day)
+	ids, err := s.span(c, day)
 	if err != nil {
 		return err
 	}
 	if len(ids) > maxSpan {
-		return c.scan(r, day, p)
+		return s.scan(c, day, p.want, look, p.passed)
 	}
-	return c.fetch(r, day, p, slices.Values(ids))
+	c.sort(ids)
+	return c.fetch(s, day, p, func(yield func(flat.ID, error) bool) {
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	})
 }
 
-// take looks at a row that a statement is on.
-func (c *compiled) take(r *reader, s *lite.Stmt, p *page) {
+// sort puts ids in the order of the search.
+func (c *compiled) sort(ids []flat.ID) {
+	slices.SortFunc(ids, func(a, b flat.ID) int {
+		if c.q.OldestFirst {
+			return slices.Compare(a[:], b[:])
+		}
+		return slices.Compare(b[:], a[:])
+	})
+}
+
+// fetch reads the rows of ids.
+func (c *compiled) fetch(s session, day string, p *page, ids iter.Seq2[flat.ID, error]) error {
+	var failed error
+	plain := func(yield func(flat.ID) bool) {
+		for id, err := range ids {
+			if failed = err; err != nil || !yield(id) {
+				return
+			}
+		}
+	}
+	err := s.rows(c, day, p.want, plain, func(id flat.ID, r rawRow) bool {
+		if p.seen = id; r == nil {
+			p.look--
+		} else {
+			c.take(r, p)
+		}
+		return !p.full()
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// take looks at a row that a database gives. No row reaches anybody but
+// through here.
+func (c *compiled) take(r rawRow, p *page) {
 	p.look--
-	if len(c.words) > 0 && !c.rawWords(s) {
-		copy(p.seen[:], s.Bytes(0))
+	if len(c.words) > 0 && !c.rawWords(r) {
+		p.seen = r.id()
 		return
 	}
-	row := r.rows.read(s)
+	row := r.row()
 	p.seen = row.ID
 	if row = c.tenant.view(row); row == nil || !c.match(row) {
 		return
@@ -191,182 +265,11 @@ func (c *compiled) take(r *reader, s *lite.Stmt, p *page) {
 }
 
 // rawWords is matchWords before a row is read: what it refuses cannot match.
-func (c *compiled) rawWords(s *lite.Stmt) bool {
+func (c *compiled) rawWords(r rawRow) bool {
 	for _, w := range c.words {
-		if !slices.ContainsFunc(textOf, func(i int) bool { return containsFold(s.Bytes(i), w) }) {
+		if !slices.ContainsFunc(textOf, func(i int) bool { return containsFold(r.text(i), w) }) {
 			return false
 		}
 	}
 	return true
-}
-
-// scan reads a day in order of id.
-func (c *compiled) scan(r *reader, day string, p *page) error {
-	s, err := r.c.Prepare(c.scanSQL(day))
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	b := binder{s: s}
-	c.bounds(&b)
-	b.conds(c.all)
-	for _, a := range c.arms {
-		b.conds(a.conds)
-	}
-	for !p.full() {
-		more, err := s.Step()
-		if err != nil || !more {
-			return err
-		}
-		c.take(r, s, p)
-	}
-	return nil
-}
-
-// spanIDs are the ids that an arm without order gives, put in order; more
-// than maxSpan means that there are too many.
-func (c *compiled) spanIDs(r *reader, day string) ([]flat.ID, error) {
-	st, err := c.openIDs(r, day, &c.arms[0])
-	if err != nil {
-		return nil, err
-	}
-	defer st.s.Close()
-	var ids []flat.ID
-	for {
-		if err := st.advance(); err != nil {
-			return nil, err
-		}
-		if !st.more {
-			break
-		}
-		ids = append(ids, st.id)
-	}
-	slices.SortFunc(ids, func(a, b flat.ID) int {
-		if c.q.OldestFirst {
-			return slices.Compare(a[:], b[:])
-		}
-		return slices.Compare(b[:], a[:])
-	})
-	return ids, nil
-}
-
-// idStream are the ids of an arm, one after another.
-type idStream struct {
-	s    *lite.Stmt
-	id   flat.ID
-	more bool
-}
-
-func (c *compiled) openIDs(r *reader, day string, a *arm) (*idStream, error) {
-	s, err := r.c.Prepare(idsSQL(day, a, c.q.OldestFirst))
-	if err != nil {
-		return nil, err
-	}
-	b := binder{s: s}
-	b.conds(a.conds)
-	c.bounds(&b)
-	return &idStream{s: s}, nil
-}
-
-func (st *idStream) advance() (err error) {
-	if st.more, err = st.s.Step(); st.more {
-		copy(st.id[:], st.s.Bytes(0))
-	}
-	return err
-}
-
-// merge reads a day by its arms, which all give ids in order.
-func (c *compiled) merge(r *reader, day string, p *page) error {
-	streams := make([]*idStream, 0, len(c.arms))
-	defer func() {
-		for _, st := range streams {
-			st.s.Close()
-		}
-	}()
-	for i := range c.arms {
-		st, err := c.openIDs(r, day, &c.arms[i])
-		if err != nil {
-			return err
-		}
-		streams = append(streams, st)
-		if err := st.advance(); err != nil {
-			return err
-		}
-	}
-	var failed error
-	ids := func(yield func(flat.ID) bool) {
-		for {
-			next := c.first(streams)
-			if next == nil {
-				return
-			}
-			id := next.id
-			for _, st := range streams { // a row may be found by several
-				if st.more && st.id == id {
-					if failed = st.advance(); failed != nil {
-						return
-					}
-				}
-			}
-			if !yield(id) {
-				return
-			}
-		}
-	}
-	if err := c.fetch(r, day, p, ids); err != nil {
-		return err
-	}
-	return failed
-}
-
-// first is the stream whose id comes next.
-func (c *compiled) first(streams []*idStream) *idStream {
-	var best *idStream
-	for _, st := range streams {
-		if st.more && (best == nil || less(st.id, best.id) == c.q.OldestFirst) {
-			best = st
-		}
-	}
-	return best
-}
-
-// fetch reads the rows of ids.
-func (c *compiled) fetch(r *reader, day string, p *page, ids iter.Seq[flat.ID]) error {
-	var s *lite.Stmt
-	defer func() {
-		if s != nil {
-			s.Close()
-		}
-	}()
-	for id := range ids {
-		if s == nil {
-			var err error
-			if s, err = r.c.Prepare(c.rowSQL(day)); err != nil {
-				return err
-			}
-		}
-		if err := c.step(r, s, id, p); err != nil || p.full() {
-			return err
-		}
-	}
-	return nil
-}
-
-// step reads the row of an id with a statement of rowSQL.
-func (c *compiled) step(r *reader, s *lite.Stmt, id flat.ID, p *page) error {
-	defer s.Reset()
-	b := binder{s: s}
-	b.id(id)
-	b.conds(c.all)
-	more, err := s.Step()
-	if err != nil {
-		return err
-	}
-	p.seen = id
-	if more {
-		c.take(r, s, p)
-	} else {
-		p.look--
-	}
-	return nil
 }

@@ -41,17 +41,11 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net/url"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/rolmail/rolmail/lib/maillog/store/lite"
+	"github.com/rolmail/rolmail/lib/mysqlpool"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -62,144 +56,148 @@ const (
 	// ReadOnly never creates or changes anything, and works on a read-only
 	// medium.
 	ReadOnly Mode = iota
-	// ReadWrite creates the database if it is not there.
+	// ReadWrite creates the database if it is not there, and keeps other
+	// writers out until Close.
 	ReadWrite
 )
 
-// busyWait is how long a writer waits for another one. Building an index over
-// a day of ten million rows takes about 20 s.
-const busyWait = 60 * time.Second
+// ErrMoved is what Commit returns, wrapped, when the database is not where
+// this writer left it: somebody else has written to it, or a failover has led
+// to a host that is behind or ahead. Nothing of the batch is written. Load
+// tells where the database is now; what was given out behind that must be
+// committed again. Status TryAgain.
+var ErrMoved = sysexits.Errorf(sysexits.TryAgain, "the database is not where this writer left it")
 
-// DB is a database of flat rows. One goroutine at a time may write (Commit,
-// Finish); any number may search meanwhile.
+// DB is a database of flat rows. One goroutine at a time may write (Load,
+// Commit, Finish); any number may search meanwhile.
 type DB struct {
-	path string
-	wait time.Duration
-
-	mu sync.Mutex // the writer's
-	w  *writer    // nil when opened read-only
-
-	idle readers
+	where string
+	mu    sync.Mutex // the writer's
+	b     backend
 }
 
-// Open opens the database at where: "sqlite:/path", or a path alone.
+// Open opens the database at where: "sqlite:/path" or a path alone, or
+// "mysql:/file", a file in the syntax of mysql_table(5) that names the hosts,
+// the user and the database. ReadWrite refuses a database that another
+// process is writing to (status TryAgain).
 func Open(where string, mode Mode) (*DB, error) {
-	path, err := sqlitePath(where)
+	return OpenLogged(where, mode, slog.New(slog.DiscardHandler))
+}
+
+// OpenLogged is Open with a log for what is doubtful about the way to the
+// database, such as a password that others may read, and, when it is opened
+// for writing, for what befalls its hosts.
+func OpenLogged(where string, mode Mode, log *slog.Logger) (*DB, error) {
+	typ, name, err := splitWhere(where)
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{path: path, wait: busyWait}
-	if mode == ReadWrite {
-		if err := db.openWriter(); err != nil {
+	db := &DB{where: where}
+	if typ == "mysql" {
+		m, err := openMySQLWith(name, mode, mysqlpool.Options{Log: log})
+		if err != nil {
 			return nil, err
 		}
+		db.b = m
 		return db, nil
 	}
-	r, err := db.openReader()
+	s, err := openSQLite(name, mode)
 	if err != nil {
 		return nil, err
 	}
-	db.idle.put(r)
+	db.b = s
 	return db, nil
 }
 
+// DDL is all SQL that makes a database of the kind of where, with the table of
+// one day as an example: for people who make it themselves, or want to know.
+// The database need not exist, nor the file that where names.
+func DDL(where string) (string, error) {
+	typ, _, err := splitWhere(where)
+	if err != nil {
+		return "", err
+	}
+	if typ == "mysql" {
+		return mysqlDDL(), nil
+	}
+	return sqliteDDL(), nil
+}
+
+// exampleDay is the day whose table DDL shows.
+const exampleDay = "20261123"
+
+// splitWhere takes type:where apart.
+func splitWhere(where string) (typ, name string, err error) {
+	typ, name, ok := strings.Cut(where, ":")
+	switch {
+	case !ok || strings.Contains(typ, "/"):
+		typ, name = "sqlite", where
+	case typ != "sqlite" && typ != "mysql":
+		return "", "", sysexits.Errorf(sysexits.Config,
+			"database %.200q: type %.40q is not known; want sqlite:/path or mysql:/file", where, typ)
+	}
+	if name == "" {
+		want := map[string]string{"sqlite": "sqlite:/path", "mysql": "mysql:/etc/rol/maillog.cf"}[typ]
+		return "", "", sysexits.Errorf(sysexits.Config, "database %q: a path is missing; want %s", where, want)
+	}
+	if strings.ContainsRune(name, 0) {
+		return "", "", sysexits.Errorf(sysexits.Config, "database %.200q: a path cannot hold a NUL", where)
+	}
+	return typ, name, nil
+}
+
+// Where is what the database was opened by.
+func (db *DB) Where() string { return db.where }
+
 // Close closes the database. Searches must have ended.
 func (db *DB) Close() error {
-	err := db.idle.close()
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.w != nil {
-		err = errors.Join(err, db.w.close())
-		db.w = nil
-	}
-	return err
+	return db.b.close()
 }
 
-// Path is the database's file.
-func (db *DB) Path() string { return db.path }
-
-// sqlitePath takes the path out of type:where.
-func sqlitePath(where string) (string, error) {
-	path, ok := strings.CutPrefix(where, "sqlite:")
-	if !ok {
-		if typ, _, isType := strings.Cut(where, ":"); isType && !strings.Contains(typ, "/") {
-			return "", sysexits.Errorf(sysexits.Config, "database %q: type %q is not known; want sqlite:/path", where, typ)
-		}
+// writer locks the writer's part of the database, if it is open for writing.
+func (db *DB) writer() (unlock func(), err error) {
+	db.mu.Lock()
+	if !db.b.writes() {
+		db.mu.Unlock()
+		return nil, sysexits.Errorf(sysexits.Bug, "%s: not open for writing", db.where)
 	}
-	if path == "" {
-		return "", sysexits.Errorf(sysexits.Config, "database %q: a path is missing; want sqlite:/path", where)
-	}
-	if strings.ContainsRune(path, 0) {
-		return "", sysexits.Errorf(sysexits.Config, "database %q: a path cannot hold a NUL", where)
-	}
-	return path, nil
+	return db.mu.Unlock, nil
 }
 
-// uri is the file: URI of a path.
-func uri(path, query string) string {
-	abs, err := filepath.Abs(path)
+// Load returns the input positions, and hands every piece of open state to
+// state; key and data are valid during the call only.
+func (db *DB) Load(ctx context.Context, state func(key, data []byte) error) ([]Position, error) {
+	unlock, err := db.writer()
 	if err != nil {
-		abs = path
+		return nil, err
 	}
-	return (&url.URL{Scheme: "file", Path: abs, RawQuery: query}).String()
+	defer unlock()
+	return db.b.load(ctx, state)
 }
 
-// checkMagic looks whether a file that is not empty is a database. SQLite
-// takes a very short one for empty, and would write over it.
-func (db *DB) checkMagic(f *os.File, size int64) error {
-	const magic = "SQLite format 3\x00"
-	var b [len(magic)]byte
-	if n, err := f.ReadAt(b[:], 0); size > 0 && string(b[:n]) != magic {
-		if err != nil && err != io.EOF {
-			return sysexits.Errorf(sysexits.IO, "%w", err)
-		}
-		return sysexits.Errorf(sysexits.Data, "%s: file is not a database; name another file", db.path)
-	}
-	return nil
-}
-
-// fail words an error of SQLite's for people and gives it a status.
-func (db *DB) fail(ctx context.Context, doing string, err error) error {
-	if err == nil || sysexits.Status(err) != sysexits.Bug {
+// Commit writes a batch. A row replaces the one with its id only if it is made
+// of at least as many log lines and differs, so that writing the same rows
+// again changes nothing.
+func (db *DB) Commit(ctx context.Context, b *Batch) error {
+	unlock, err := db.writer()
+	if err != nil {
 		return err
 	}
-	code := lite.Code(err)
-	if ctx.Err() != nil && (code == lite.Interrupt || errors.Is(err, context.Cause(ctx))) {
-		return context.Cause(ctx)
-	}
-	status, advice := sysexits.Bug, ""
-	switch code {
-	case lite.Full:
-		status, advice = sysexits.IO, "; nothing is half-written: make room there and for temporary files, and run the same command again"
-	case lite.IOErr:
-		status, advice = sysexits.IO, "; nothing is half-written: see to the disk and run the same command again"
-	case lite.NoMem:
-		status = sysexits.TryAgain
-	case lite.Busy, lite.Locked:
-		status = sysexits.TryAgain
-		advice = fmt.Sprintf("; another program has been writing for %v: try again", db.wait)
-	case lite.Perm, lite.Auth, lite.ReadOnlyDB:
-		status, advice = sysexits.NoPerm, "; see to the permissions of the file and its directory"
-	case lite.CantOpen:
-		status = sysexits.CannotMake
-	case lite.NotADB:
-		return sysexits.Errorf(sysexits.Data, "%s: %w; name another file", db.path, err)
-	case lite.Corrupt:
-		status, advice = sysexits.Data, "; the file is damaged: move it away and make it anew from the logs with rol-logpipe(8)"
-	}
-	return sysexits.Errorf(status, "%s: %s: %w%s", db.path, doing, err, advice)
+	defer unlock()
+	return db.b.commit(ctx, b)
 }
 
-// missing words the error of a database that cannot be opened by its file.
-func (db *DB) missing(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, os.ErrNotExist):
-		return sysexits.Errorf(sysexits.Unavailable,
-			"%s: no such database; rol-logpipe --db %[1]s LOGFILE makes one", db.path)
-	case errors.Is(err, os.ErrPermission):
-		return sysexits.Errorf(sysexits.NoPerm, "%s: permission denied; see to the permissions of the file and its directory", db.path)
+// Finish does what bulk loading has put off: it builds the indexes that days
+// lack because their tables are new, also those that an earlier run left.
+// With nothing to do it is cheap: a writer that follows a log calls it
+// whenever it has caught up.
+func (db *DB) Finish(ctx context.Context) error {
+	unlock, err := db.writer()
+	if err != nil {
+		return err
 	}
-	return sysexits.Errorf(sysexits.IO, "%w", err)
+	defer unlock()
+	return db.b.finish(ctx)
 }

@@ -66,9 +66,11 @@ func tenantRows() (rows []*flat.Row, visible map[string]bool) {
 // Whatever the tenant asks, in whatever state the indexes are, nothing but
 // the tenant's rows comes out, and all of them come out where nothing else is
 // asked.
-func TestTenant(t *testing.T) {
+func TestTenant(t *testing.T) { onBoth(t, testTenant) }
+
+func testTenant(t *testing.T, k kind) {
 	rows, visible := tenantRows()
-	db := openTemp(t)
+	db := k.open(t)
 	commit(t, db, &Batch{Rows: rows})
 	for _, state := range []string{"scan", "index"} {
 		if state == "index" {
@@ -135,8 +137,10 @@ func TestTenant(t *testing.T) {
 }
 
 // A mail to two tenants: each sees its own row of it.
-func TestSiblingsAndChildren(t *testing.T) {
-	db := openTemp(t)
+func TestSiblingsAndChildren(t *testing.T) { onBoth(t, testSiblingsAndChildren) }
+
+func testSiblingsAndChildren(t *testing.T, k kind) {
+	db := k.open(t)
 	mail := func(n uint64, rcpt string) *flat.Row {
 		return row(noon, n, func(r *flat.Row) {
 			r.QIDIn, r.HostIn, r.InstanceIn = "4gX", "mx1", "mx"

@@ -48,10 +48,7 @@ func (d *dayStmts) close() {
 }
 
 // openWriter opens, and if need be makes, the database.
-func (db *DB) openWriter() error {
-	if err := db.writable(); err != nil {
-		return err
-	}
+func (db *sqliteDB) openWriter() error {
 	c, err := lite.Open(uri(db.path, ""), lite.Create)
 	if err != nil {
 		return db.fail(context.Background(), "opening", err)
@@ -65,16 +62,16 @@ func (db *DB) openWriter() error {
 	return nil
 }
 
-// writable looks at what SQLite would only call "unable to open".
-func (db *DB) writable() error {
+// writable opens the file, and looks at what SQLite would only call "unable to
+// open".
+func (db *sqliteDB) writable() (*os.File, error) {
 	f, err := os.OpenFile(db.path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err == nil {
-		defer f.Close()
 		st, err := f.Stat()
 		if err != nil || !st.Mode().IsRegular() {
-			return sysexits.Errorf(sysexits.CannotMake, "%s: not a file; name a file in a directory that exists", db.path)
+			return f, sysexits.Errorf(sysexits.CannotMake, "%s: not a file; name a file in a directory that exists", db.path)
 		}
-		return db.checkMagic(f, st.Size())
+		return f, db.checkMagic(f, st.Size())
 	}
 	status, advice := sysexits.CannotMake, "name a file in a directory that exists"
 	if errors.Is(err, os.ErrPermission) {
@@ -84,11 +81,11 @@ func (db *DB) writable() error {
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	return sysexits.Errorf(status, "%s: cannot open the database for writing: %w; %s", db.path, err, advice)
+	return nil, sysexits.Errorf(status, "%s: cannot open the database for writing: %w; %s", db.path, err, advice)
 }
 
 // setUp brings a new connection, and a new file, into the state it works in.
-func (db *DB) setUp(w *writer) error {
+func (db *sqliteDB) setUp(w *writer) error {
 	c := w.c
 	c.BusyTimeout(db.wait)
 	empty, err := db.checkVersion(c)
@@ -116,12 +113,12 @@ func (db *DB) setUp(w *writer) error {
 		if empty, err := db.checkVersion(c); err != nil || !empty {
 			return err // another writer was quicker
 		}
-		for _, sql := range tables {
+		for _, sql := range sqliteTables {
 			if err := c.Exec(sql); err != nil {
 				return err
 			}
 		}
-		return c.Exec(fmt.Sprintf("INSERT INTO meta VALUES ('schema', %d)", schemaVersion))
+		return c.Exec(fmt.Sprintf("INSERT INTO meta VALUES ('schema', %d)", sqliteVersion))
 	})
 }
 
@@ -205,15 +202,7 @@ func (w *writer) stmt(sql string) (*lite.Stmt, error) {
 	return s, err
 }
 
-// Commit writes a batch. A row replaces the one with its id only if it is made
-// of at least as many log lines and differs, so that writing the same rows
-// again changes nothing.
-func (db *DB) Commit(ctx context.Context, b *Batch) error {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.w == nil {
-		return sysexits.Errorf(sysexits.Bug, "%s: not open for writing", db.path)
-	}
+func (db *sqliteDB) commit(ctx context.Context, b *Batch) error {
 	w := db.w
 	err := w.transaction(ctx, db.wait, func() error {
 		w.changed = w.changed[:0]

@@ -11,28 +11,21 @@ import (
 // The three statements of a search. They have no functions on columns and no
 // joins, and name the index they use: the plan never depends on statistics.
 
-func order(oldest bool) string {
-	if oldest {
-		return " ORDER BY id"
-	}
-	return " ORDER BY id DESC"
-}
-
-func join(conds []cond, sep string) string {
-	var b strings.Builder
-	for i, c := range conds {
-		if i > 0 {
-			b.WriteString(sep)
-		}
-		b.WriteString(c.sql)
-	}
-	return b.String()
+// sqliteWords are SQLite's words for conditions. A prefix is a range, which an
+// index can answer: of texts in lower case, or in binary order.
+var sqliteWords = dialect{
+	prefix: func(col string) string { return col + " >= ? AND " + col + " < ?" },
+	prefixArgs: func(prefix string) []any {
+		end := []byte(prefix)
+		end[len(end)-1]++ // ASCII
+		return []any{prefix, string(end)}
+	},
 }
 
 // idsSQL selects the ids of an arm.
 func idsSQL(day string, a *arm, oldest bool) string {
 	sql := fmt.Sprintf("SELECT id FROM %s INDEXED BY %s WHERE %s AND id >= ? AND id < ?",
-		dayTable(day), indexName(day, a.index), join(a.conds, " AND "))
+		dayTable(day), indexName(day, a.index), sqliteWords.join(a.conds, " AND "))
 	if a.ordered {
 		return sql + order(oldest)
 	}
@@ -45,22 +38,16 @@ func (c *compiled) scanSQL(day string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "SELECT %s FROM %s INDEXED BY %s WHERE id >= ? AND id < ?", columnList, dayTable(day), primaryKey(day))
 	if len(c.all) > 0 {
-		b.WriteString(" AND " + join(c.all, " AND "))
+		b.WriteString(" AND " + sqliteWords.join(c.all, " AND "))
 	}
-	for i := range c.arms {
-		b.WriteString([]string{" AND (", " OR "}[min(i, 1)] + "(" + join(c.arms[i].conds, " AND ") + ")")
-	}
-	if len(c.arms) > 0 {
-		b.WriteString(")")
-	}
-	return b.String() + order(c.q.OldestFirst)
+	return b.String() + sqliteWords.either(" AND ", c.arms) + order(c.q.OldestFirst)
 }
 
 // rowSQL selects the row of an id, if it meets the conditions.
 func (c *compiled) rowSQL(day string) string {
 	sql := fmt.Sprintf("SELECT %s FROM %s WHERE id = ?", columnList, dayTable(day))
 	if len(c.all) > 0 {
-		sql += " AND " + join(c.all, " AND ")
+		sql += " AND " + sqliteWords.join(c.all, " AND ")
 	}
 	return sql
 }
@@ -76,18 +63,22 @@ func (b *binder) id(id flat.ID) {
 	b.s.BindBlob(b.n, id[:])
 }
 
+func (b *binder) bounds(c *compiled) {
+	from, to := c.bounds()
+	b.id(from)
+	b.id(to)
+}
+
 func (b *binder) conds(conds []cond) {
-	for _, c := range conds {
-		for _, a := range c.args {
-			switch v := a.(type) {
-			case string:
-				b.n++
-				b.s.BindText(b.n, v)
-			case flat.ID:
-				b.id(v)
-			default:
-				panic(fmt.Sprintf("store: cannot bind a %T", a))
-			}
+	for _, a := range sqliteWords.args(nil, conds) {
+		switch v := a.(type) {
+		case string:
+			b.n++
+			b.s.BindText(b.n, v)
+		case flat.ID:
+			b.id(v)
+		default:
+			panic(fmt.Sprintf("store: cannot bind a %T", a))
 		}
 	}
 }

@@ -18,9 +18,9 @@ import (
 // a read-only medium, and each piece of work is looked at afterwards: had the
 // file stayed as it was?
 type reader struct {
-	c      *lite.Conn
-	schema *schema
-	rows   rowReader
+	c       *lite.Conn
+	schema  *schema
+	rawRows rowReader
 
 	file   os.FileInfo
 	frozen bool // opened as immutable
@@ -75,13 +75,13 @@ func (p *readers) close() error {
 }
 
 // hasLog reports whether there is a write-ahead log with something in it.
-func (db *DB) hasLog() bool {
+func (db *sqliteDB) hasLog() bool {
 	st, err := os.Stat(db.path + "-wal")
 	return err == nil && st.Size() > 0
 }
 
 // openReader opens the database for reading, and looks whether it is one.
-func (db *DB) openReader() (*reader, error) {
+func (db *sqliteDB) openReader() (*reader, error) {
 	st, err := os.Stat(db.path)
 	if err != nil {
 		return nil, db.missing(err)
@@ -89,12 +89,7 @@ func (db *DB) openReader() (*reader, error) {
 	if !st.Mode().IsRegular() {
 		return nil, sysexits.Errorf(sysexits.Data, "%s: not a file; name a database file", db.path)
 	}
-	f, err := os.Open(db.path)
-	if err != nil {
-		return nil, db.missing(err)
-	}
-	defer f.Close()
-	if err := db.checkMagic(f, st.Size()); err != nil {
+	if err := db.looksRight(st.Size()); err != nil {
 		return nil, err
 	}
 	if st.Size() == 0 && !db.hasLog() {
@@ -124,7 +119,21 @@ func (db *DB) openReader() (*reader, error) {
 	return nil, db.fail(context.Background(), "opening", err)
 }
 
-func (r *reader) setUp(db *DB) error {
+// looksRight looks at the file before SQLite does. A writer has done so; it
+// must not open and close the file once more, which would end its own locks.
+func (db *sqliteDB) looksRight(size int64) error {
+	if db.mode == ReadWrite {
+		return nil
+	}
+	f, err := os.Open(db.path)
+	if err != nil {
+		return db.missing(err)
+	}
+	defer f.Close()
+	return db.checkMagic(f, size)
+}
+
+func (r *reader) setUp(db *sqliteDB) error {
 	for _, p := range []string{"PRAGMA query_only = 1", "PRAGMA cache_size = -16384"} {
 		if err := r.c.Exec(p); err != nil {
 			return err
@@ -142,7 +151,7 @@ func (r *reader) setUp(db *DB) error {
 }
 
 // current reports whether r still shows the database as it is.
-func (db *DB) current(r *reader) bool {
+func (db *sqliteDB) current(r *reader) bool {
 	st, err := os.Stat(db.path)
 	if err != nil || !os.SameFile(st, r.file) {
 		return false
@@ -157,7 +166,7 @@ const maxRetries = 10
 // read runs f on a reader, in one transaction that sees the database at one
 // moment. f is run again if that moment turns out to have been none, so it
 // must begin anew each time.
-func (db *DB) read(ctx context.Context, f func(*reader) error) error {
+func (db *sqliteDB) read(ctx context.Context, f func(session) error) error {
 	for range maxRetries {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -188,7 +197,7 @@ func (db *DB) read(ctx context.Context, f func(*reader) error) error {
 }
 
 // once runs f in a read transaction.
-func (r *reader) once(ctx context.Context, f func(*reader) error) error {
+func (r *reader) once(ctx context.Context, f func(session) error) error {
 	stop := r.c.Watch(ctx)
 	defer stop()
 	if err := r.c.Exec("BEGIN"); err != nil {

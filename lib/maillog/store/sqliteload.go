@@ -6,17 +6,9 @@ import (
 	"time"
 
 	"github.com/rolmail/rolmail/lib/maillog/store/lite"
-	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
-// Load returns the input positions, and hands every piece of open state to
-// state; key and data are valid during the call only.
-func (db *DB) Load(ctx context.Context, state func(key, data []byte) error) ([]Position, error) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.w == nil {
-		return nil, sysexits.Errorf(sysexits.Bug, "%s: not open for writing", db.path)
-	}
+func (db *sqliteDB) load(ctx context.Context, state func(key, data []byte) error) ([]Position, error) {
 	c := db.w.c
 	if err := c.Exec("BEGIN"); err != nil {
 		return nil, db.fail(ctx, "reading", err)
@@ -66,23 +58,16 @@ func each(c *lite.Conn, sql string, f func(*lite.Stmt) error) error {
 	}
 }
 
-// Finish builds the indexes that days lack because their tables are new, also
-// those that an earlier run left, in transactions so short that another
-// writer can wait. With nothing to do it
-// is cheap: a writer that follows a log calls it whenever it has caught up.
-func (db *DB) Finish(ctx context.Context) error {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.w == nil {
-		return sysexits.Errorf(sysexits.Bug, "%s: not open for writing", db.path)
-	}
-	return db.fail(ctx, "building indexes", db.finish(ctx))
-}
-
 // indexSlice is after what time no further index goes into a transaction.
 const indexSlice = 500 * time.Millisecond
 
-func (db *DB) finish(ctx context.Context) error {
+// finish builds indexes in transactions so short that another program can
+// write in between.
+func (db *sqliteDB) finish(ctx context.Context) error {
+	return db.fail(ctx, "building indexes", db.buildIndexes(ctx))
+}
+
+func (db *sqliteDB) buildIndexes(ctx context.Context) error {
 	w := db.w
 	s, err := readSchema(w.c, w.schema)
 	if err != nil {
