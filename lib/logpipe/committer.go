@@ -28,7 +28,7 @@ func (c *committer) run(ctx context.Context) error {
 			}
 		}
 		if err := c.spool.SyncTo(b.to); err != nil {
-			return err
+			return spoolFailed{err}
 		}
 		if err := c.patiently(ctx, func() error { return c.commit(ctx, b) }); err != nil {
 			return err

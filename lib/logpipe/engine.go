@@ -121,7 +121,7 @@ func (e *engine) run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		if _, begun, _ := e.progress(); !begun && hopeless(err) || errors.Is(err, spool.ErrFailed) || sysexits.Status(err) == sysexits.Bug {
+		if _, begun, _ := e.progress(); !begun && hopeless(err) || errors.As(err, new(spoolFailed)) || sysexits.Status(err) == sysexits.Bug {
 			return err
 		}
 		if errors.Is(err, store.ErrMoved) {
@@ -142,6 +142,11 @@ func (e *engine) run(ctx context.Context) error {
 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+
+// spoolFailed is an error of the spool's that is final.
+type spoolFailed struct{ error }
+
+func (f spoolFailed) Unwrap() error { return f.error }
 
 // hopeless reports whether an error asks for a person: wrong settings, wrong
 // rights, a database of somebody else.
@@ -327,7 +332,7 @@ func (e *engine) rest(ctx context.Context, r *spool.Reader, c *committer, idle t
 	e.idle(idle, r.Pos(), c)
 	select {
 	case <-e.noMore:
-		return !r.Ready(), nil
+		return r.Pos() >= e.spool.End(), nil
 	default:
 	}
 	t := time.NewTimer(idleEvery)
@@ -335,7 +340,7 @@ func (e *engine) rest(ctx context.Context, r *spool.Reader, c *committer, idle t
 	select {
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
-	case <-r.Wake():
+	case <-r.Ready():
 	case <-e.noMore:
 	case <-e.stop:
 	case <-t.C:
@@ -417,7 +422,7 @@ func (e *engine) flush(ctx context.Context, c *committer, sync, quiet bool) erro
 		return nil
 	}
 	b.Positions = []store.Position{{
-		Prefix: spoolMark(e.spool.ID()), Offset: b.to, Name: "spool:" + e.spool.Dir(), Updated: e.wall().UnixMilli(),
+		Prefix: spoolMark(e.spool.ID()), Offset: b.to, Name: "spool:" + e.spool.Dir, Updated: e.wall().UnixMilli(),
 	}}
 	c.sent = b.to
 	select {

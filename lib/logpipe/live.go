@@ -235,10 +235,8 @@ func (s *Service) release(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if to, ok := s.releasable(); ok && to > s.spool.Begin() {
-			if err := s.spool.Release(to); err != nil {
-				s.Log.Warn("old lines cannot be removed from the spool", "reason", err)
-			}
+		if to, ok := s.releasable(); ok {
+			s.spool.Release(to)
 		}
 	}
 }
@@ -269,7 +267,7 @@ func (s *Service) releasable() (to int64, ok bool) {
 	switch {
 	case starting || all == none:
 		return 0, false
-	case written != none && written > all && !s.spool.Stats().WaitingSince.IsZero():
+	case written != none && written > all && s.spool.Stats().Waiting > 0:
 		return written, true
 	}
 	return all, true
@@ -372,7 +370,7 @@ func (s *Service) report() *Report {
 	now := time.Now()
 	r := &Report{
 		Program: s.Program, PID: os.Getpid(), Started: s.begun.UTC(),
-		Spool: spoolReport(s.spool, s.SpoolSize), Sources: []SourceReport{}, Hosts: []HostReport{},
+		Spool: spoolReport(s.spool, s.Now()), Sources: []SourceReport{}, Hosts: []HostReport{},
 	}
 	for _, f := range s.feeds {
 		r.Sources = append(r.Sources, f.report(now)...)

@@ -65,7 +65,9 @@ func writeDatabase(w io.Writer, d *DatabaseReport, gauge func(string, float64, .
 		count("rol_logpipe_rows_total", n, with("outcome", outcome)...)
 	}
 	count("rol_logpipe_late_lines_total", d.Late, db...)
-	count("rol_logpipe_evictions_total", d.Evicted, db...)
+	for what, n := range d.GivenUp {
+		count("rol_logpipe_evictions_total", n, with("what", what)...)
+	}
 	for what, n := range map[string]int{
 		"session": d.Sessions, "leg": d.Legs, "scan": d.Scans, "edge": d.Waiting, "shelved": d.Shelved,
 	} {

@@ -1,11 +1,13 @@
 package logpipe
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/rolmail/rolmail/lib/logsource/spool"
+	"github.com/rolmail/rolmail/lib/maillog/flat"
 	"github.com/rolmail/rolmail/lib/maillog/trace"
 )
 
@@ -63,7 +65,8 @@ type DatabaseReport struct {
 	Rows        int64            `json:"rows"`
 	Outcomes    map[string]int64 `json:"rows_by_outcome"`
 	Late        int64            `json:"late"`
-	Evicted     int64            `json:"evicted"`
+	Evicted     int64            `json:"evicted"` // given up as incomplete
+	GivenUp     map[string]int64 `json:"evicted_by_reason,omitempty"`
 	Sessions    int              `json:"open_sessions"`
 	Legs        int              `json:"open_legs"`
 	Scans       int              `json:"open_scans"`
@@ -110,9 +113,34 @@ func addStats(past, now trace.Stats) trace.Stats {
 	now.Events += past.Events
 	now.Rows += past.Rows
 	now.Late += past.Late
-	now.Evicted += past.Evicted
 	now.Ambiguous += past.Ambiguous
+	now.ShelfErrors += past.ShelfErrors
+	for i, n := range past.Outcomes {
+		now.Outcomes[i] += n
+	}
+	for _, g := range []struct{ sum, more *trace.Given }{{&now.Evicted, &past.Evicted}, {&now.Expired, &past.Expired}} {
+		g.sum.Mails += g.more.Mails
+		g.sum.Sessions += g.more.Sessions
+		g.sum.Scans += g.more.Scans
+	}
 	return now
+}
+
+// outcomes names the counts of trace.Stats.
+func outcomes(st *trace.Stats) map[string]int64 {
+	all := make(map[string]int64, len(flat.Outcomes))
+	for i, name := range flat.Outcomes {
+		all[name] = st.Outcomes[i]
+	}
+	return all
+}
+
+func givenUp(st *trace.Stats) map[string]int64 {
+	return map[string]int64{
+		"mails for want of room": st.Evicted.Mails, "sessions for want of room": st.Evicted.Sessions,
+		"scans for want of room": st.Evicted.Scans, "mails for their age": st.Expired.Mails,
+		"sessions for their age": st.Expired.Sessions, "scans for their age": st.Expired.Scans,
+	}
 }
 
 // at is a moment for JSON: null for none.
@@ -131,8 +159,8 @@ func (e *engine) report() DatabaseReport {
 	r := DatabaseReport{
 		Database: e.where, Degraded: at(e.trouble.since), Reason: e.trouble.text, LostBytes: e.lost,
 		Lines: c.lines(), Used: c.used, Noise: c.noise, Unparsed: c.unparsed,
-		Rows: st.Rows, Late: st.Late, Evicted: st.Evicted,
-		Sessions: st.Sessions, Legs: st.Legs, Scans: st.Scans, Waiting: st.Waiting,
+		Rows: st.Rows, Outcomes: outcomes(&st), Late: st.Late, Evicted: st.GivenUp(), GivenUp: givenUp(&st),
+		Sessions: st.Sessions, Legs: st.Legs, Scans: st.Scans, Waiting: st.Waiting, Shelved: st.Aside,
 		Commits: e.commits.n, CommitTime: e.commits.total.Seconds(), LastCommit: at(e.commits.last),
 		LongestTime: max(e.commits.longest[0], e.commits.longest[1]).Seconds(),
 		Shapes:      c.sorted(), buckets: e.commits.buckets,
@@ -147,13 +175,20 @@ func (e *engine) report() DatabaseReport {
 	return r
 }
 
-func spoolReport(s *spool.Spool, maxBytes int64) SpoolReport {
+func spoolReport(s *spool.Spool, wall time.Time) SpoolReport {
 	st := s.Stats()
-	return SpoolReport{
-		Dir: s.Dir(), Bytes: st.Bytes, MaxBytes: maxBytes, Segments: st.Segments, Written: st.End,
-		Unsynced: st.End - st.Synced, Syncs: st.Syncs, SyncTime: st.SyncTime.Seconds(), SetAside: st.SetAside,
-		Waiting: at(st.WaitingSince), Why: st.WaitingFor,
+	r := SpoolReport{
+		Dir: s.Dir, Bytes: st.Bytes, MaxBytes: st.MaxBytes, Segments: st.Segments, Written: st.End,
+		Unsynced: st.End - st.Synced, Syncs: st.Syncs, SyncTime: st.SyncTime.Seconds(), SetAside: int64(st.SetAside),
 	}
+	if st.Waiting > 0 {
+		r.Waiting = at(wall.Add(-st.Waiting))
+		r.Why = fmt.Sprintf("%s of %s are in use, and the databases do not take them", size(st.Bytes), size(st.MaxBytes))
+		if st.DiskFull {
+			r.Why = "the disk is full: make room in the file system of " + s.Dir
+		}
+	}
+	return r
 }
 
 // judge says whether all is well, and if not since when and why.

@@ -110,7 +110,7 @@ func WriteReport(w io.Writer, r *Report, now time.Time) error {
 	s := &r.Spool
 	line("spool", fmt.Sprintf("%s of %s in %s, %s not yet synced", size(s.Bytes), size(s.MaxBytes), s.Dir, size(s.Unsynced)))
 	if s.SetAside > 0 {
-		line("", fmt.Sprintf("%d damaged pieces set aside: see *.torn there", s.SetAside))
+		line("", fmt.Sprintf("%d damaged pieces set aside: see *.damaged there", s.SetAside))
 	}
 	for i, src := range r.Sources {
 		behind := ""
