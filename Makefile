@@ -50,8 +50,9 @@ race: ## all tests with the race detector
 fuzz: ## every fuzz test for FUZZTIME (20s)
 	tests/fuzz $(FUZZTIME)
 
-soak: ## a long look: races, five times over, then every fuzz test for five minutes
+soak: ## a long look: races, five times over, all trouble of the pipeline, then every fuzz test for five minutes
 	$(GO) test -race -count=5 -timeout 4h ./...
+	ROL_PIPELINE_MAILS=2000 ROL_PIPELINE_SOAK=1 $(GO) test -count=1 -timeout 4h -v ./tests/pipeline
 	tests/fuzz 5m
 
 bench: ## the figures of the README, with the peers beside them
