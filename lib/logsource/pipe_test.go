@@ -1,6 +1,7 @@
 package logsource
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -143,38 +144,49 @@ func TestPipeKill(t *testing.T) {
 				f.w.WriteString(s[:n])
 				f.w.WriteString(s[n:])
 				b.Reset()
+				for f.left() > 4000 { // chunks are to be many
+					time.Sleep(10 * time.Microsecond)
+				}
 			}
 		}
 	}()
-	for kill := 0; ; kill++ {
+	kills := 0
+	for ended := false; !ended; {
 		at, kept := 1+rnd.IntN(20), rnd.IntN(2) == 0
 		f.sink.set(func() {
 			n := 0
 			f.sink.fail = func(int) (bool, error) {
-				if n++; n >= at {
-					return n == at && kept, errSink
+				if n++; n == at {
+					return kept, errSink
 				}
 				return true, nil
 			}
 		})
-		f.open(PipeOptions{})
-		alive := false
-		eventually(t, "it dies, or is done", func() bool {
+		p, err := NewPipe(f.path("fifo"), f.sink, PipeOptions{})
+		f.check(err)
+		ctx, cancel := context.WithCancel(t.Context())
+		died := make(chan error, 1)
+		go func() { died <- p.Run(ctx) }()
+		written := false
+		eventually(t, "it dies, or there is no more", func() bool {
 			select {
+			case err := <-died:
+				if err != errSink {
+					t.Fatal(err)
+				}
+				kills++
+				return true
 			case <-done:
-				f.sink.set(func() { f.sink.fail = nil })
-				alive = f.left() == 0
+				written = true
 			default:
 			}
-			f.sink.mu.Lock()
-			defer f.sink.mu.Unlock()
-			return alive || f.sink.fail == nil || f.sink.puts > kill*3
+			ended = written && f.left() == 0
+			return ended
 		})
-		f.stop()
-		if alive {
-			t.Logf("%d kills", kill)
-			break
-		}
+		cancel()
+	}
+	if kills < 10 {
+		t.Errorf("killed %d times only", kills)
 	}
 	f.expect(want...)
 }
