@@ -483,3 +483,22 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// follows checks that a block is the next of its source.
+func follows(next map[string]int, b *Block) error {
+	if len(b.Lines) == 0 {
+		return nil
+	}
+	var i int
+	if _, err := fmt.Sscanf(string(b.Lines), b.Key+" %d.", &i); err != nil {
+		return err
+	}
+	if want, known := next[b.Key]; known && i != want {
+		return fmt.Errorf("chunk %d of %s comes instead of %d", i, b.Key, want)
+	}
+	if string(b.Lines) != string(text(b.Key, i)) {
+		return fmt.Errorf("chunk %d of %s is %.60q", i, b.Key, b.Lines)
+	}
+	next[b.Key] = i + 1
+	return nil
+}
