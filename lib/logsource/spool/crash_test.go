@@ -395,6 +395,7 @@ func childSyncs(s *Spool) error {
 				return err
 			}
 			os.Stdout.WriteString("synced " + strconv.Itoa(i) + "\n")
+			s.Release(s.End() - 256<<10)
 		}
 	}
 }
