@@ -51,7 +51,11 @@ func childOptions(dir string) Options {
 }
 
 func child(dir string) error {
-	s, err := Open(childOptions(dir))
+	o := childOptions(dir)
+	if os.Getenv(syncEnv) != "" { // nothing but SyncTo syncs
+		o.SyncEvery, o.SegmentBytes = time.Hour, 128<<10
+	}
+	s, err := Open(o)
 	if err != nil {
 		return err
 	}
