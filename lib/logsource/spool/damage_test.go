@@ -303,6 +303,52 @@ func listing(tb testing.TB, dir string) string {
 	return b.String()
 }
 
+// A disk that is full is no reason not to start with what is there.
+func TestOpenOnAFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	dir := tmpfs(t, "256k")
+	var logged said
+	o := Options{Dir: filepath.Join(dir, "spool"), Log: logged.log()}
+	s := open(t, o)
+	fill(t, s, "a", 0, 200)
+	shut(t, s)
+	files := segmentFiles(t, o.Dir)
+	change(t, files[len(files)-1], func(b []byte) []byte { return b[:len(b)-7] })
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	_, err := Open(Options{Dir: filepath.Join(dir, "new")})
+	if sysexits.Status(err) != sysexits.IO || !strings.Contains(err.Error(), "no space") {
+		t.Errorf("a new spool: %v", err)
+	}
+	s = open(t, o)
+	if !strings.Contains(logged.String(), "could not be set aside") || s.Stats().Damages != 1 || s.Stats().SetAside != 0 {
+		t.Errorf("%+v\n%s", s.Stats(), logged.String())
+	}
+	expect(t, rest(t, s, 0), "a", 0, 199)
+	done := make(chan error, 1)
+	go func() { // until it needs room
+		for i := 199; i < 400; i++ {
+			if err := s.Put(context.Background(), chunk("a", i)); err != nil {
+				done <- err
+			}
+		}
+		close(done)
+	}()
+	poll(t, "a full disk", func() bool { return s.Stats().DiskFull })
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	expect(t, rest(t, s, 0), "a", 0, 400)
+	open(t, Options{Dir: filepath.Join(dir, "new")})
+}
+
 // Nothing that a log line says can be taken for a block, not even a copy of
 // the spool.
 func TestForgedBlocks(t *testing.T) {

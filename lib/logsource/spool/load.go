@@ -3,6 +3,7 @@ package spool
 import (
 	"crypto/rand"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,11 +25,7 @@ type candidate struct {
 // load finds out what is on the disk. It is called before anything else.
 func (s *Spool) load() error {
 	all, strangers, err := s.list()
-	defer func() {
-		for _, c := range all {
-			c.file.Close()
-		}
-	}()
+	defer closeAll(all)
 	if err != nil {
 		return err
 	}
@@ -68,6 +65,9 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 		switch {
 		case isSegment && err == nil && segmentName(base) == e.Name():
 			c, err := readCandidate(filepath.Join(s.opt.Dir, e.Name()), base)
+			if errors.Is(err, fs.ErrNotExist) { // released since, by the process that Look looks at
+				continue
+			}
 			if c != nil {
 				all = append(all, c)
 			}
@@ -84,6 +84,12 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 		}
 	}
 	return all, strangers, nil
+}
+
+func closeAll(all []*candidate) {
+	for _, c := range all {
+		c.file.Close()
+	}
 }
 
 // readCandidate opens a file and reads its header.

@@ -266,6 +266,28 @@ func TestOneProcess(t *testing.T) {
 	shut(t, open(t, small(dir)))
 }
 
+func TestLook(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Look(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no spool: %v", err)
+	}
+	s := open(t, small(dir))
+	fill(t, s, "a", 0, 100)
+	begin := s.Stats()
+	s.Release(s.End() / 2)
+	for _, used := range []bool{true, false} {
+		got, err := Look(dir)
+		want := Info{ID: s.ID(), Begin: s.Begin(), End: s.End(), Segments: s.Stats().Segments, Bytes: s.Stats().Bytes}
+		if used {
+			want.Process = os.Getpid()
+		}
+		if err != nil || got != want || got.Begin == begin.Begin {
+			t.Errorf("%v, %+v, want %+v", err, got, want)
+		}
+		shut(t, s)
+	}
+}
+
 func TestClosed(t *testing.T) {
 	s := open(t, small(t.TempDir()))
 	r, err := s.NewReader(0)
