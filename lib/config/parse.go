@@ -133,6 +133,13 @@ func (p *parser) line(s string) error {
 	return nil
 }
 
+func firstWord(s string) string {
+	if i := strings.IndexAny(s, space); i >= 0 {
+		return s[:i] + " ..."
+	}
+	return s
+}
+
 // forbidden characters never stand in a setting that was meant; a binary file
 // shows by them.
 func forbidden(r rune) bool { return r < ' ' && !strings.ContainsRune(space, r) || r == 0x7f }
@@ -148,12 +155,12 @@ func (p *parser) flush() error {
 	name, value, ok := strings.Cut(text, "=")
 	name = strings.TrimRight(name, space)
 	switch {
-	case !ok:
-		return p.errorf(line, "%.60q: want name = value", text)
+	case !ok: // only its first word: the rest may be a password
+		return p.errorf(line, "%.60q: want name = value", firstWord(text))
 	case name == "":
 		return p.errorf(line, "a name is missing before %q", "=")
 	case strings.ContainsAny(name, space):
-		return p.errorf(line, "%.60q: white space in a name; want name = value", name)
+		return p.errorf(line, "%.60q: white space in a name; want name = value", firstWord(name))
 	}
 	if at, dup := p.first[name]; dup {
 		p.file.Warnings = append(p.file.Warnings,
