@@ -200,7 +200,14 @@ func (e *engine) attend(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	reader, asks, err := e.load(ctx, db)
+	opt := e.opt.Trace
+	if shelf, err := NewShelf(e.opt.spoolDir); err == nil {
+		defer shelf.Close()
+		opt.Shelf = shelf
+	} else {
+		e.log.Warn("mails that wait stay in memory", "reason", err)
+	}
+	reader, asks, err := e.load(ctx, db, opt)
 	if err != nil {
 		return err
 	}
@@ -244,8 +251,8 @@ func spoolMark(id [16]byte) [32]byte {
 
 // load reads what the database has, and finds the place in the spool. asks:
 // that place is not one where this or an earlier engine had stopped.
-func (e *engine) load(ctx context.Context, db database) (r *spool.Reader, asks bool, err error) {
-	fresh := newCorrelator(e.opt.Trace, true)
+func (e *engine) load(ctx context.Context, db database, opt trace.Options) (r *spool.Reader, asks bool, err error) {
+	fresh := newCorrelator(opt, true)
 	positions, err := db.Load(ctx, fresh.tracer.Restore)
 	if err != nil {
 		return nil, false, err
