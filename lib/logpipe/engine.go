@@ -57,8 +57,10 @@ type engine struct {
 	log   *slog.Logger
 	wall  func() time.Time // to show and to store, never to decide by
 
-	noMore chan struct{} // closed: the spool's end is the end
-	stop   chan struct{} // closed: commit what has been read, and end
+	loaded chan struct{}    // closed when the database has been read for the first time
+	marks  []logsource.Mark // set before that: how far runs that ended have read files
+	noMore chan struct{}    // closed: the spool's end is the end
+	stop   chan struct{}    // closed: commit what has been read, and end
 
 	mu sync.Mutex // guards what follows; the status is read while the engine works
 	engineState
@@ -99,7 +101,7 @@ func newEngine(where string, opt Options, sp *spool.Spool, log *slog.Logger, wal
 	}
 	e := &engine{
 		where: where, opt: opt, spool: sp, log: log.With("database", where), wall: wall,
-		noMore: make(chan struct{}), stop: make(chan struct{}),
+		noMore: make(chan struct{}), stop: make(chan struct{}), loaded: make(chan struct{}),
 		open: func() (database, error) { return store.Open(where, store.ReadWrite) },
 	}
 	e.hosts = newHosts()
@@ -258,9 +260,12 @@ func (e *engine) load(ctx context.Context, db database, opt trace.Options) (r *s
 		return nil, false, err
 	}
 	mark, from := spoolMark(e.spool.ID()), int64(-1)
+	var marks []logsource.Mark
 	for _, p := range positions {
 		if p.Prefix == mark {
 			from = p.Offset
+		} else if p.PrefixLen > 0 {
+			marks = append(marks, logsource.Mark{Prefix: p.Prefix, PrefixLen: p.PrefixLen, Offset: p.Offset})
 		}
 	}
 	known := from >= 0
@@ -292,7 +297,10 @@ func (e *engine) load(ctx context.Context, db database, opt trace.Options) (r *s
 	e.correlator = fresh
 	e.lines = map[string]*lineReader{}
 	e.pos, e.done = from, from
-	e.begun = true
+	if !e.begun {
+		e.marks, e.begun = marks, true
+		close(e.loaded)
+	}
 	return r, !known && len(positions) > 0, nil
 }
 

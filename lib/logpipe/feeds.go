@@ -86,6 +86,55 @@ func (s *Service) openFeeds(resume []logsource.Mark) ([]feed, error) {
 	return feeds, nil
 }
 
+func (s *Service) setFeeds(list []feed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.feeds = list
+}
+
+func (s *Service) listFeeds() []feed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.feeds
+}
+
+// resumeWait is how long a first start waits for the databases to say what
+// earlier runs over files have read.
+const resumeWait = 5 * time.Second
+
+// resume are the positions in files that every database has, from runs that
+// ended: a service that begins with an empty spool goes on there. What one of
+// them has not got is read, for the others once more, which does no harm.
+func (s *Service) resume(ctx context.Context) (marks []logsource.Mark) {
+	if !s.Follow || len(s.spool.Keys()) > 0 {
+		return nil
+	}
+	count := map[[32]byte]int{}
+	least := map[[32]byte]logsource.Mark{}
+	deadline := time.After(resumeWait)
+	for _, e := range s.engines {
+		select {
+		case <-e.loaded:
+		case <-deadline:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+		for _, m := range e.marks {
+			if was, ok := least[m.Prefix]; !ok || m.Offset < was.Offset {
+				least[m.Prefix] = m
+			}
+			count[m.Prefix]++
+		}
+	}
+	for prefix, m := range least {
+		if count[prefix] == len(s.engines) {
+			marks = append(marks, m)
+		}
+	}
+	return marks
+}
+
 func (s *Service) stdin() (*os.File, error) {
 	f, ok := s.Stdin.(*os.File)
 	if !ok {

@@ -53,7 +53,9 @@ type Service struct {
 	begun   time.Time
 	spool   *spool.Spool
 	engines []*engine
-	feeds   []feed
+
+	mu    sync.Mutex
+	feeds []feed
 }
 
 // Run runs the service until its input ends or ctx is done. A signal is the
@@ -76,15 +78,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		s.engines = append(s.engines, e)
 	}
 	s.loadHosts()
-	if s.feeds, err = s.openFeeds(nil); err != nil {
-		return err
-	}
 	stopServer, err := s.serve()
 	if err != nil {
 		return err
 	}
 	defer stopServer()
-	_ = daemon.Notify(daemon.Ready)
 	err = s.work(ctx)
 	_ = daemon.Notify(daemon.Stopping)
 	if err == nil && ctx.Err() != nil && !s.Interrupted(ctx) {
@@ -111,15 +109,22 @@ func (s *Service) work(ctx context.Context) error {
 	for _, e := range s.engines {
 		engines.run(func() error { return e.run(hard) })
 	}
-	feeds := newGroup(len(s.feeds))
-	for _, f := range s.feeds {
+	list, err := s.openFeeds(s.resume(ctx))
+	if err != nil {
+		kill(errStopped)
+		<-engines.ended
+		return err
+	}
+	s.setFeeds(list)
+	feeds := newGroup(len(list))
+	for _, f := range list {
 		feeds.run(func() error { return f.start(soft) })
 	}
+	_ = daemon.Notify(daemon.Ready)
 	minders := newGroup(2)
 	minders.run(func() error { s.release(soft); return nil })
 	minders.run(func() error { s.mind(soft); return nil })
 
-	var err error
 	ended := false
 	select {
 	case <-ctx.Done():
@@ -270,7 +275,7 @@ func (s *Service) mind(ctx context.Context) {
 			return
 		case <-s.Hangup:
 			s.Log.Info("looking at the files again")
-			for _, f := range s.feeds {
+			for _, f := range s.listFeeds() {
 				if f.again != nil {
 					f.again()
 				}
@@ -359,7 +364,7 @@ func (s *Service) report() *Report {
 		Program: s.Program, PID: os.Getpid(), Started: s.begun.UTC(),
 		Spool: spoolReport(s.spool, s.Spool, s.Now()), Sources: []SourceReport{}, Hosts: []HostReport{},
 	}
-	for _, f := range s.feeds {
+	for _, f := range s.listFeeds() {
 		r.Sources = append(r.Sources, f.report(now)...)
 	}
 	for i, e := range s.engines {

@@ -235,3 +235,26 @@ func TestHealth(t *testing.T) {
 		t.Error("an ended service answers")
 	}
 }
+
+// TestAServiceGoesOnWhereARunEnded has a log that was read before there was a
+// spool.
+func TestAServiceGoesOnWhereARunEnded(t *testing.T) {
+	dir := t.TempDir()
+	l := &live{t: t, dir: dir, log: filepath.Join(dir, "mail.log")}
+	now := time.Now()
+	second := mail(2, now.Add(time.Second))
+	l.write(mail(1, now)...)
+	l.write(second[:4]...)
+	job := &Job{Files: []string{l.log}, DB: filepath.Join(dir, "m.db"), Stdout: t.Output(), Stderr: t.Output()}
+	if err := job.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.write(second[4:]...)
+	l = newLive(t, dir, nil)
+	until(t, "the second mail", func() bool { return sent(rowsOf(t, l.DBs[0])) == 2 })
+	r, err := Ask(t.Context(), l.Spool)
+	if err != nil || r.Databases[0].Lines != 3 {
+		t.Errorf("%v, %+v", err, r)
+	}
+	l.stop()
+}
