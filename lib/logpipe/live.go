@@ -15,7 +15,6 @@ import (
 
 	"github.com/rolmail/rolmail/lib/daemon"
 	"github.com/rolmail/rolmail/lib/logsource/spool"
-	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
 // Times of the service.
@@ -57,20 +56,14 @@ type Service struct {
 	feeds   []feed
 }
 
-// feed is a live source.
-type feed struct {
-	name   string
-	run    func(context.Context) error
-	report func(now time.Time) []SourceReport
-	again  func() // look at the files again; may be nil
-	ends   bool   // its end is the end of all input
-}
-
 // Run runs the service until its input ends or ctx is done. A signal is the
 // ordinary end: what has been read is committed, and the error is nil.
 func (s *Service) Run(ctx context.Context) (err error) {
 	s.begun = s.Now()
 	s.spoolDir = s.Spool
+	if err := s.checkSources(); err != nil {
+		return err
+	}
 	if s.spool, err = spool.Open(s.spoolOptions()); err != nil {
 		return err
 	}
@@ -83,7 +76,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		s.engines = append(s.engines, e)
 	}
 	s.loadHosts()
-	if s.feeds, err = s.openFeeds(); err != nil {
+	if s.feeds, err = s.openFeeds(nil); err != nil {
 		return err
 	}
 	stopServer, err := s.serve()
@@ -170,15 +163,6 @@ func (s *Service) work(ctx context.Context) error {
 }
 
 var errStopped = errors.New("the service ends")
-
-// start runs a feed; its end by the context is no failure.
-func (f *feed) start(ctx context.Context) error {
-	err := f.run(ctx)
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
 
 // group is goroutines that begin and end together.
 type group struct {
@@ -388,23 +372,4 @@ func (s *Service) report() *Report {
 	}
 	r.judge()
 	return r
-}
-
-// checkSources says what is wrong with the sources that were asked for.
-func (s *Service) checkSources() error {
-	n := 0
-	for _, asked := range []bool{s.Follow, s.Pipe != "", s.Omprog} {
-		if asked {
-			n++
-		}
-	}
-	switch {
-	case n != 1:
-		return sysexits.Errorf(sysexits.Usage, "use one of --follow, --pipe and --omprog")
-	case s.Follow && len(s.Files) == 0:
-		return sysexits.Errorf(sysexits.Usage, "option --follow: name the files to follow, or - for standard input")
-	case !s.Follow && len(s.Files) > 0:
-		return sysexits.Errorf(sysexits.Usage, "%.80q: files are for --follow; --pipe and --omprog have none", s.Files[0])
-	}
-	return nil
 }

@@ -34,7 +34,9 @@ func writeMetrics(w io.Writer, r *Report) {
 	for _, s := range r.Sources {
 		count("rol_logpipe_source_bytes_total", s.Bytes, "source", s.Source)
 		count("rol_logpipe_source_lines_total", s.Lines, "source", s.Source)
-		gauge("rol_logpipe_source_silent_seconds", s.Silent, "source", s.Source)
+		if s.Silent >= 0 {
+			gauge("rol_logpipe_source_silent_seconds", s.Silent, "source", s.Source)
+		}
 		gauge("rol_logpipe_source_trouble", flag(s.Trouble != ""), "source", s.Source)
 		if s.Behind >= 0 {
 			gauge("rol_logpipe_source_lag_bytes", float64(s.Behind), "source", s.Source)

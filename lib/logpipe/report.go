@@ -45,8 +45,8 @@ type SourceReport struct {
 	Source  string  `json:"source"`
 	Bytes   int64   `json:"bytes"`
 	Lines   int64   `json:"lines"`
-	Behind  int64   `json:"bytes_behind"` // what is there to read; -1 where nobody knows
-	Silent  float64 `json:"silent_seconds"`
+	Behind  int64   `json:"bytes_behind"`   // what is there to read; -1 where nobody knows
+	Silent  float64 `json:"silent_seconds"` // since its last line; -1: there was none
 	Trouble string  `json:"trouble,omitempty"`
 }
 

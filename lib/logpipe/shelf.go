@@ -18,17 +18,19 @@ import (
 // quarter larger than what it holds. Slots that were dropped are used again
 // before new ones, and extents without a used slot for any other size; what is
 // at the end of the file goes back to the filesystem. Put, Get and Drop take
-// one system call at most, but for the opening and the closing of an extent,
-// however much is there.
+// one system call at most, however much is there; and most Puts none, since
+// slots that follow each other are written together. What could not be written
+// yet is in memory, and Put fails until it could.
 //
 // It is for one goroutine.
 type Shelf struct {
 	f       *os.File
 	dir     string
 	extents []extent
-	open    [shelfClasses]int32 // the first extent with room, of each size; -1: none
-	empty   []int32             // extents without a size
-	used    int64               // bytes of what is kept
+	open    [shelfClasses]int32     // the first extent with room, of each size; -1: none
+	empty   []int32                 // extents without a size
+	tails   [shelfClasses]unwritten // written last, of each size
+	used    int64                   // bytes of what is kept
 	buf     []byte
 }
 
@@ -41,7 +43,14 @@ type extent struct {
 	listed     bool
 }
 
+// unwritten are slots of one size that follow each other in an extent.
+type unwritten struct {
+	at int64
+	b  []byte
+}
+
 const (
+	shelfTail    = 16 << 10 // of unwritten; larger slots are written at once
 	shelfExtent  = 1 << 20
 	shelfHead    = 8   // of a slot: length and checksum
 	shelfLeast   = 256 // bytes, the smallest slot
@@ -108,11 +117,7 @@ func (s *Shelf) Put(data []byte) (int64, error) {
 	x := &s.extents[e]
 	slot := x.first()
 	at := int64(e)*shelfExtent + int64(slot)*slotSize(class)
-	s.buf = append(s.buf[:0], 0, 0, 0, 0, 0, 0, 0, 0)
-	s.buf = append(s.buf, data...)
-	binary.LittleEndian.PutUint32(s.buf, uint32(len(data)))
-	binary.LittleEndian.PutUint32(s.buf[4:], crc32.Checksum(data, shelfSum))
-	if _, err := s.f.WriteAt(s.buf, at); err != nil {
+	if err := s.write(class, at, data); err != nil {
 		s.settle(e)
 		return 0, fmt.Errorf("mails that wait cannot be put aside in %s: %w", s.dir, err)
 	}
@@ -123,6 +128,50 @@ func (s *Shelf) Put(data []byte) (int64, error) {
 	return at, nil
 }
 
+// write fills a slot.
+func (s *Shelf) write(class int, at int64, data []byte) error {
+	size := slotSize(class)
+	w := &s.tails[class]
+	if size > shelfTail {
+		s.buf = append(s.buf[:0], make([]byte, shelfHead)...)
+		s.buf = append(s.buf, data...)
+		fillHead(s.buf, data)
+		_, err := s.f.WriteAt(s.buf, at)
+		return err
+	}
+	pos := at - w.at
+	if len(w.b) == 0 || pos < 0 || pos > int64(len(w.b)) || pos+size > shelfTail || at/shelfExtent != w.at/shelfExtent {
+		if err := s.flush(w); err != nil {
+			return err
+		}
+		w.at, pos = at, 0
+	}
+	if w.b == nil {
+		w.b = make([]byte, 0, shelfTail)
+	}
+	w.b = w.b[:max(int64(len(w.b)), pos+size)]
+	slot := w.b[pos : pos+size]
+	copy(slot[shelfHead:], data)
+	fillHead(slot, data)
+	return nil
+}
+
+func fillHead(slot, data []byte) {
+	binary.LittleEndian.PutUint32(slot, uint32(len(data)))
+	binary.LittleEndian.PutUint32(slot[4:], crc32.Checksum(data, shelfSum))
+}
+
+// flush writes what is in memory only.
+func (s *Shelf) flush(w *unwritten) error {
+	if len(w.b) > 0 {
+		if _, err := s.f.WriteAt(w.b, w.at); err != nil {
+			return err
+		}
+	}
+	w.b = w.b[:0]
+	return nil
+}
+
 // Get gives back what is at a place.
 func (s *Shelf) Get(at int64, buf []byte) ([]byte, error) {
 	class, ok := s.classAt(at)
@@ -130,13 +179,19 @@ func (s *Shelf) Get(at int64, buf []byte) ([]byte, error) {
 		return nil, fmt.Errorf("file for mails that wait: nothing at %d", at)
 	}
 	size := int(slotSize(class))
-	if cap(s.buf) < size {
-		s.buf = make([]byte, size)
-	}
-	b := s.buf[:size]
-	n, err := s.f.ReadAt(b, at)
-	if n < shelfHead {
-		return nil, fmt.Errorf("file for mails that wait in %s: %w", s.dir, err)
+	var b []byte
+	n := size
+	if w := &s.tails[class]; at >= w.at && at < w.at+int64(len(w.b)) {
+		b = w.b[at-w.at:][:size]
+	} else {
+		if cap(s.buf) < size {
+			s.buf = make([]byte, size)
+		}
+		b = s.buf[:size]
+		var err error
+		if n, err = s.f.ReadAt(b, at); n < shelfHead {
+			return nil, fmt.Errorf("file for mails that wait in %s: %w", s.dir, err)
+		}
 	}
 	want := int(binary.LittleEndian.Uint32(b)) // the last slot of the file may be short
 	if want > n-shelfHead || crc32.Checksum(b[shelfHead:shelfHead+want], shelfSum) != binary.LittleEndian.Uint32(b[4:]) {
@@ -210,6 +265,9 @@ func (s *Shelf) settle(e int32) {
 	switch full := int64(x.used) == shelfExtent/slotSize(int(x.class)); {
 	case x.used == 0:
 		s.unlist(e)
+		if w := &s.tails[x.class]; int32(w.at/shelfExtent) == e {
+			w.b = w.b[:0] // nobody wants it
+		}
 		x.class, x.free = -1, nil
 		s.empty = append(s.empty, e)
 		s.shorten()

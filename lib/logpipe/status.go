@@ -117,8 +117,11 @@ func WriteReport(w io.Writer, r *Report, now time.Time) error {
 		if src.Behind >= 0 {
 			behind = ", " + size(src.Behind) + " behind"
 		}
-		line(once(i, "sources"), fmt.Sprintf("%s: %d lines, %s%s, last %s ago", src.Source, src.Lines, size(src.Bytes), behind,
-			age(src.Silent*1e9)))
+		last := "none yet"
+		if src.Silent >= 0 {
+			last = "last " + age(src.Silent*1e9) + " ago"
+		}
+		line(once(i, "sources"), fmt.Sprintf("%s: %d lines, %s%s, %s", src.Source, src.Lines, size(src.Bytes), behind, last))
 		if src.Trouble != "" {
 			line("", "  "+src.Trouble)
 		}

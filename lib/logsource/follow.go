@@ -71,35 +71,65 @@ type Follow struct {
 type counters struct {
 	lines, bytes, chunks, cut, torn atomic.Int64
 	rotated, truncated, lost        atomic.Int64
+	last                            atomic.Int64 // nanoseconds after epoch
 }
+
+// epoch is what times are counted from that need no wall clock.
+var epoch = time.Now()
+
+// lastTime is when lines were handed on last, zero if none were.
+func (c *counters) lastTime() time.Time {
+	if n := c.last.Load(); n != 0 {
+		return epoch.Add(time.Duration(n))
+	}
+	return time.Time{}
+}
+
+// complaint is what is wrong with a source; Stats may read it at any time.
+type complaint struct{ text atomic.Pointer[string] }
+
+func (c *complaint) get() string {
+	if s := c.text.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+func (c *complaint) set(text string) { c.text.Store(&text) }
 
 // add counts lines that were handed on.
 func (c *counters) add(lines []byte) {
 	c.chunks.Add(1)
 	c.bytes.Add(int64(len(lines)))
 	c.lines.Add(int64(bytes.Count(lines, newline)))
+	c.last.Store(int64(time.Since(epoch)))
 }
 
 var newline = []byte("\n")
 
 // Stats are what a source has done since it was made.
 type Stats struct {
-	Lines, Bytes, Chunks int64 // handed on
-	Cut                  int64 // lines that were longer than MaxLine
-	Torn                 int64 // last lines without a newline, given out as they were
-	Rotated              int64 // old incarnations that were read on, or wholly
-	Truncated            int64 // logs that were truncated under the reader
-	Lost                 int64 // logs of which the rest was not found
-	Behind               int64 // bytes that are there and not yet handed on
+	Lines, Bytes, Chunks int64     // handed on
+	Cut                  int64     // lines that were longer than MaxLine
+	Torn                 int64     // last lines without a newline, given out as they were
+	Rotated              int64     // old incarnations that were read on, or wholly
+	Truncated            int64     // logs that were truncated under the reader
+	Lost                 int64     // logs of which the rest was not found
+	Behind               int64     // bytes that are there and not yet handed on
+	Last                 time.Time // when lines were handed on last, by the monotonic clock; zero: never
+	Trouble              string    // what keeps it from reading; "" for nothing
 	Files                []FileStats
 }
 
 // FileStats are of a log that is followed.
 type FileStats struct {
-	Path   string
-	Behind int64 // bytes in all its incarnations that are not yet handed on
-	Held   int64 // incarnations that are open
-	Away   bool  // there is nothing under the name
+	Path         string
+	Lines, Bytes int64     // handed on
+	Last         time.Time // when lines were handed on last; zero: never
+	Behind       int64     // bytes in all its incarnations that are not yet handed on
+	Held         int64     // incarnations that are open
+	Away         bool      // there is nothing under the name
+	Trouble      string    // why it cannot be read; "" for nothing
 }
 
 // NewFollow makes a follower of files and globs. The patterns' syntax is that

@@ -104,7 +104,11 @@ func (f *Follow) Stats() Stats {
 	list := f.shared
 	f.mu.Unlock()
 	for _, s := range list {
-		fs := FileStats{s.path, max(s.size.Load()-s.off.Load(), 0), s.held.Load(), s.away.Load()}
+		c := s.count.stats()
+		fs := FileStats{
+			Path: s.path, Lines: c.Lines, Bytes: c.Bytes, Last: c.Last, Behind: max(s.size.Load()-s.off.Load(), 0),
+			Held: s.held.Load(), Away: s.away.Load(), Trouble: s.said.get(),
+		}
 		st.Behind += fs.Behind
 		st.Files = append(st.Files, fs)
 	}
@@ -114,6 +118,6 @@ func (f *Follow) Stats() Stats {
 func (c *counters) stats() Stats {
 	return Stats{
 		Lines: c.lines.Load(), Bytes: c.bytes.Load(), Chunks: c.chunks.Load(), Cut: c.cut.Load(), Torn: c.torn.Load(),
-		Rotated: c.rotated.Load(), Truncated: c.truncated.Load(), Lost: c.lost.Load(),
+		Rotated: c.rotated.Load(), Truncated: c.truncated.Load(), Lost: c.lost.Load(), Last: c.lastTime(),
 	}
 }

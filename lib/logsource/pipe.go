@@ -64,7 +64,7 @@ type Pipe struct {
 	state [pipeStateLen]byte
 	chunk Chunk
 	quiet time.Time // since when nobody writes; zero: that was said
-	said  string
+	said  complaint
 }
 
 // pipeState is the state: what is to be read out of the pipe next.
@@ -129,7 +129,11 @@ func newPipe(sink Sink, opt PipeOptions) *Pipe {
 }
 
 // Stats may be called at any time.
-func (p *Pipe) Stats() Stats { return p.count.stats() }
+func (p *Pipe) Stats() Stats {
+	st := p.count.stats()
+	st.Trouble = p.said.get()
+	return st
+}
 
 // Run takes lines until ctx is done, or the input ends, which a FIFO does not;
 // it returns nil then.
@@ -187,8 +191,8 @@ func (p *Pipe) runFIFO(ctx context.Context, w *waiter) error {
 			}
 			continue
 		}
-		if p.said != "" {
-			p.said = ""
+		if p.said.get() != "" {
+			p.said.set("")
 			p.log.Info("reading the FIFO", "file", p.path)
 		}
 		err = p.drain(ctx, w, fd)
@@ -200,8 +204,8 @@ func (p *Pipe) runFIFO(ctx context.Context, w *waiter) error {
 }
 
 func (p *Pipe) say(err error) {
-	if text := ioError(p.path, err).Error(); text != p.said {
-		p.said = text
+	if text := ioError(p.path, err).Error(); text != p.said.get() {
+		p.said.set(text)
 		p.log.Warn("cannot read the FIFO; it is tried again", "file", p.path, "error", err)
 	}
 }

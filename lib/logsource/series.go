@@ -31,10 +31,11 @@ type series struct {
 
 	refilled []inode // what was truncated and may have other content since
 
-	said  string    // what was said of the name last
+	said  complaint // what was said of the name last
 	since time.Time // that it is away
 	long  bool      // and that was said
 
+	count     counters     // lines and bytes of it
 	size, off atomic.Int64 // of all bodies, for Stats
 	held      atomic.Int64
 	away      atomic.Bool
@@ -140,8 +141,8 @@ func (s *series) sayError(err error) {
 
 // say says something of the name once.
 func (s *series) say(what, msg string, args ...any) {
-	if s.said != what {
-		s.said = what
+	if s.said.get() != what {
+		s.said.set(what)
 		s.f.log.Warn(msg, args...)
 	}
 }
@@ -150,8 +151,8 @@ func (s *series) say(what, msg string, args ...any) {
 func (s *series) back() {
 	s.since, s.long = time.Time{}, false
 	s.away.Store(false)
-	if s.said != "" {
-		s.said = ""
+	if s.said.get() != "" {
+		s.said.set("")
 		s.f.log.Info("following a log", "file", s.path)
 	}
 }
@@ -319,6 +320,7 @@ func (s *series) put(ctx context.Context, lines []byte) error {
 		return err
 	}
 	f.count.add(lines)
+	s.count.add(lines)
 	return nil
 }
 

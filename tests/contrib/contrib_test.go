@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(peer.Run(m)) }
 
 // patience is how long a program may take to do what it was told.
-const patience = 60 * time.Second
+const patience = 15 * time.Second
 
 // waitFor polls until ok, or fails saying what it was that did not come.
 func waitFor(t *testing.T, what string, ok func() bool) {
@@ -100,6 +100,7 @@ func start(t *testing.T, env []string, name string, args ...string) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: exec.Command(name, args...), out: &safeBuffer{}, exited: make(chan struct{})}
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
+	d.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the output open
 	d.cmd.Env = append(os.Environ(), env...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := d.cmd.Start(); err != nil {

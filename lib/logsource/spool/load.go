@@ -3,6 +3,7 @@ package spool
 import (
 	"crypto/rand"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,11 +26,7 @@ type candidate struct {
 // load finds out what is on the disk. It is called before anything else.
 func (s *Spool) load() error {
 	all, strangers, err := s.list()
-	defer func() {
-		for _, c := range all {
-			c.file.Close()
-		}
-	}()
+	defer closeAll(all)
 	if err != nil {
 		return err
 	}
@@ -69,6 +66,9 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 		switch {
 		case isSegment && err == nil && segmentName(base) == e.Name():
 			c, err := readCandidate(filepath.Join(s.opt.Dir, e.Name()), base)
+			if errors.Is(err, fs.ErrNotExist) { // released since, by the process that Look looks at
+				continue
+			}
 			if c != nil {
 				all = append(all, c)
 			}
@@ -86,6 +86,12 @@ func (s *Spool) list() (all []*candidate, strangers []string, err error) {
 		}
 	}
 	return all, strangers, nil
+}
+
+func closeAll(all []*candidate) {
+	for _, c := range all {
+		c.file.Close()
+	}
 }
 
 // readCandidate opens a file and reads its header.

@@ -53,12 +53,21 @@ func sign(f *os.File) {
 	}
 }
 
-// holder says who has the lock.
-func holder(f *os.File) string {
+// signed is the process id in a lock file, 0 where there is none.
+func signed(f *os.File) int {
 	var b [32]byte
 	n, _ := f.ReadAt(b[:], 0)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-	if err != nil || pid <= 0 {
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// holder says who has the lock.
+func holder(f *os.File) string {
+	pid := signed(f)
+	if pid == 0 {
 		return "another process"
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))

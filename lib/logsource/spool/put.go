@@ -52,7 +52,7 @@ func (s *Spool) give() { <-s.turn }
 
 // Put writes a chunk. When it returns nil, the chunk survives kill -9. It
 // waits while there is no room until ctx is done. When it returns an error,
-// the chunk is not there.
+// the chunk is not there, unless it is an fsync that has failed.
 //
 // A chunk without a state makes the spool forget that of its source.
 func (s *Spool) Put(ctx context.Context, c *logsource.Chunk) error {

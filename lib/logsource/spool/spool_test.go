@@ -266,6 +266,28 @@ func TestOneProcess(t *testing.T) {
 	shut(t, open(t, small(dir)))
 }
 
+func TestLook(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Look(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no spool: %v", err)
+	}
+	s := open(t, small(dir))
+	fill(t, s, "a", 0, 100)
+	begin := s.Stats()
+	s.Release(s.End() / 2)
+	for _, used := range []bool{true, false} {
+		got, err := Look(dir)
+		want := Info{ID: s.ID(), Begin: s.Begin(), End: s.End(), Segments: s.Stats().Segments, Bytes: s.Stats().Bytes}
+		if used {
+			want.Process = os.Getpid()
+		}
+		if err != nil || got != want || got.Begin == begin.Begin {
+			t.Errorf("%v, %+v, want %+v", err, got, want)
+		}
+		shut(t, s)
+	}
+}
+
 func TestClosed(t *testing.T) {
 	s := open(t, small(t.TempDir()))
 	r, err := s.NewReader(0)
@@ -482,4 +504,23 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
+}
+
+// follows checks that a block is the next of its source.
+func follows(next map[string]int, b *Block) error {
+	if len(b.Lines) == 0 {
+		return nil
+	}
+	var i int
+	if _, err := fmt.Sscanf(string(b.Lines), b.Key+" %d.", &i); err != nil {
+		return err
+	}
+	if want, known := next[b.Key]; known && i != want {
+		return fmt.Errorf("chunk %d of %s comes instead of %d", i, b.Key, want)
+	}
+	if string(b.Lines) != string(text(b.Key, i)) {
+		return fmt.Errorf("chunk %d of %s is %.60q", i, b.Key, b.Lines)
+	}
+	next[b.Key] = i + 1
+	return nil
 }

@@ -278,6 +278,8 @@ func (t *Tracer) sessionSerial(s *session) uint64 {
 
 // The layout of a value of kind C: version, checksum of the rest, then a
 // header, which is all that is looked at after a restart, then the members.
+// A text that has been in it already is told by its number: the addresses and
+// names of a mail come in it several times.
 const packedHead = 1 + 4
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -294,7 +296,7 @@ func (t *Tracer) pack(e entry, legs []*leg) []byte {
 	for i := range keys {
 		c.hash(&keys[i])
 	}
-	c.packing = true
+	c.packing, c.texts = true, c.texts[:0]
 	member := func(kind byte, serial uint64, code func(*coder)) {
 		c.out = append(c.out, kind)
 		c.out = binary.AppendUvarint(c.out, serial)
@@ -335,7 +337,7 @@ func (t *Tracer) unpack(data []byte) (e entry, ok bool) {
 		return e, false
 	}
 	c := &t.coder
-	c.read(data[0], data[packedHead:])
+	c.read(&saved{version: data[0], data: data[packedHead:]})
 	e.code(c)
 	t.keys = t.keys[:0]
 	for n := c.count(0); n > 0 && !c.bad; n-- {
@@ -346,11 +348,13 @@ func (t *Tracer) unpack(data []byte) (e entry, ok bool) {
 	return e, !c.bad && e.legs > 0 && e.legs <= maxTogether
 }
 
-// eachMember calls f for the members of a packed value; data is what follows
-// its header.
-func eachMember(version byte, data []byte, f func(m saved)) bool {
+// members calls f for the members of the value that was unpacked last. f reads
+// each of them, since later ones may refer to its texts.
+func (t *Tracer) members(f func(m saved)) bool {
+	data, version := t.coder.in, t.coder.version
+	t.coder.texts = t.coder.texts[:0]
 	for len(data) > 0 {
-		m := saved{kind: data[0], version: version}
+		m := saved{kind: data[0], version: version, packed: true}
 		n := 0
 		m.serial, n = binary.Uvarint(data[1:])
 		if n <= 0 || len(data) < 1+n+3 {
@@ -365,6 +369,22 @@ func eachMember(version byte, data []byte, f func(m saved)) bool {
 		f(m)
 	}
 	return true
+}
+
+// allMembers returns the members of the value that was unpacked last, to be read
+// in any order.
+func (t *Tracer) allMembers(b *base) (all []saved) {
+	t.coder.in = slices.Clone(t.coder.in)
+	t.members(func(m saved) {
+		t.try(&m)
+		m.base = b
+		all = append(all, m)
+	})
+	texts := append(make([][]byte, 0, 1), t.coder.texts...)
+	for i := range all {
+		all[i].texts = texts
+	}
+	return all
 }
 
 // unbase parts legs that are about to be saved as one value from the values

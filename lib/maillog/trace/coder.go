@@ -17,8 +17,10 @@ type coder struct {
 	bad      bool
 	version  byte // of what is read, or written
 	out, in  []byte
-	packing  bool  // the object goes into a value with others
-	since    int64 // times of the object are stored as what they are later
+	packing  bool     // the object goes into a value with others, or comes from one
+	texts    [][]byte // that the value has in it so far
+	known    bool     // and all of them
+	since    int64    // times of the object are stored as what they are later
 
 	// What is read of an object but is for the linker.
 	links []uint64
@@ -39,14 +41,18 @@ type keyed struct {
 
 func (c *coder) encode(code func(*coder)) []byte {
 	c.out = append(c.out[:0], stateVersion)
-	c.decoding, c.version, c.since = false, stateVersion, 0
+	c.decoding, c.packing, c.version, c.since = false, false, stateVersion, 0
 	code(c)
 	return c.out
 }
 
 // read begins to read an object.
-func (c *coder) read(version byte, data []byte) {
-	c.decoding, c.bad, c.version, c.in, c.since = true, false, version, data, 0
+func (c *coder) read(s *saved) {
+	c.decoding, c.bad, c.version, c.in, c.since = true, false, s.version, s.data, 0
+	c.packing, c.known = s.packed, s.texts != nil
+	if c.known {
+		c.texts = s.texts
+	}
 	c.links, c.waits = c.links[:0], c.waits[:0]
 	c.open, c.fresh, c.queue, c.at, c.base = false, false, -1, 0, 0
 }
@@ -127,18 +133,39 @@ const maxText = 1 << 20
 
 func (c *coder) raw(b []byte) []byte {
 	n := int64(len(b))
-	c.int(&n)
-	if !c.decoding {
-		c.out = append(c.out, b...)
-		return b
+	if !c.decoding && c.packing && len(b) >= minShared {
+		for i, t := range c.texts {
+			if string(t) == string(b) {
+				n = -int64(i) - 1
+				c.int(&n)
+				return b
+			}
+		}
 	}
-	if n < 0 || n > maxText || n > int64(len(c.in)) {
+	c.int(&n)
+	switch {
+	case !c.decoding:
+		c.out = append(c.out, b...)
+	case n < 0 && c.packing && -n <= int64(len(c.texts)):
+		return c.texts[-n-1]
+	case n < 0 || n > maxText || n > int64(len(c.in)):
 		c.bad, c.in = true, nil
 		return nil
+	default:
+		b, c.in = c.in[:n:n], c.in[n:]
 	}
-	b, c.in = c.in[:n], c.in[n:]
+	if c.packing && n >= minShared && len(c.texts) < maxShared && !c.known {
+		c.texts = append(c.texts, b)
+	}
 	return b
 }
+
+// Texts that are told by their number when they come again: those of so many
+// bytes, and so many of them.
+const (
+	minShared = 4
+	maxShared = 120
+)
 
 func (c *coder) text(a *arena, r *ref) {
 	if !c.decoding {
@@ -158,7 +185,16 @@ func (c *coder) string(s *string) {
 }
 
 func (c *coder) id(x *flat.ID) {
-	if b := c.raw(x[:]); c.decoding && copy(x[:], b) != len(x) {
+	b := x[:]
+	if c.version >= 2 && x.IsZero() {
+		b = nil
+	}
+	b = c.raw(b)
+	if !c.decoding {
+		return
+	}
+	*x = flat.ID{}
+	if copy(x[:], b) != len(x) && (c.version < 2 || len(b) > 0) {
 		c.bad = true
 	}
 }

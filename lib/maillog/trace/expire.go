@@ -278,11 +278,10 @@ func (t *Tracer) evictLeg(keep *leg) bool {
 		}
 		if q == qWaiting && t.nlegs <= t.opt.MaxAtHand && t.shelf.n > 0 && (it == nil || t.shelf.entry(t.shelf.heap[0]).at < it.at) {
 			id := t.shelf.heap[0]
-			data, ok := t.fromShelf(id)
-			if !ok {
+			if _, ok := t.fromShelf(id); !ok {
 				return false
 			}
-			t.takeBack(id, data)
+			t.takeBack(id)
 			it = t.oldest()
 		}
 		if it != nil {

@@ -30,8 +30,7 @@ func (t *Tracer) RestNow() {
 func (t *Tracer) Check() string {
 	n, legs := 0, 0
 	for _, id := range t.shelf.heap {
-		data, ok := t.fromShelf(id)
-		if !ok {
+		if _, ok := t.fromShelf(id); !ok {
 			return "something on the shelf cannot be read"
 		}
 		e := *t.shelf.entry(id)
@@ -46,7 +45,7 @@ func (t *Tracer) Check() string {
 				return "a key of something on the shelf is not in the table"
 			}
 		}
-		if !eachMember(data[0], t.coder.in, func(saved) {}) {
+		if !t.members(func(saved) {}) {
 			return "members of something on the shelf cannot be read"
 		}
 	}

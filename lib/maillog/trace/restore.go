@@ -104,16 +104,14 @@ func (t *Tracer) takeBases(all []saved) []saved {
 	for _, id := range ids {
 		b := &base{serial: t.shelf.entry(id).serial}
 		bases[b.serial] = b
-		data, ok := t.fromShelf(id)
-		if !ok {
+		if _, ok := t.fromShelf(id); !ok {
 			return all
 		}
-		eachMember(data[0], slices.Clone(t.coder.in), func(m saved) {
+		for _, m := range t.allMembers(b) {
 			if !own[name{m.kind, m.serial}] {
-				m.base = b
 				all = append(all, m)
 			}
-		})
+		}
 		t.unshelve(id)
 	}
 	for i := range all {
@@ -141,7 +139,7 @@ func (k *linker) reset() {
 func (k *linker) revive(s *saved) {
 	t := k.t
 	c := &t.coder
-	c.read(s.version, s.data)
+	c.read(s)
 	var it *item
 	switch s.kind {
 	case 'S':

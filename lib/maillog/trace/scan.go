@@ -366,7 +366,7 @@ func (sc *scan) fill(r *flat.Row, x *result) {
 		r.ScanMS = x.ms
 	}
 	if r.Subject == "" {
-		r.Subject = sc.str(x.subject)
+		r.Subject = strings.ReplaceAll(sc.str(x.subject), `""`, `"`) // as Amavis's macro dquote doubled them
 	}
 	if r.ClientPort == "" && r.ClientIP == sc.str(sc.clientIP) {
 		r.ClientPort = sc.str(x.port)

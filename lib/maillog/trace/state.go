@@ -106,7 +106,9 @@ func stateKey(kind byte, serial uint64) []byte {
 type saved struct {
 	kind    byte
 	version byte
-	own     bool // under a key of its own
+	own     bool     // under a key of its own
+	packed  bool     // with others in a value of kind C
+	texts   [][]byte // of that value, once all are known
 	serial  uint64
 	data    []byte
 	base    *base
@@ -130,19 +132,27 @@ func (t *Tracer) Restore(key, data []byte) error {
 		return t.restoreAside(s.serial, data)
 	}
 	// reading it now tells damage while the caller can still say where
+	s.data = data[1:]
+	if !t.try(&s) {
+		return errDamaged
+	}
+	if s.kind != 'M' && s.kind != 'O' {
+		s.data, s.baseIs = slices.Clone(s.data), t.coder.base
+		t.pending = append(t.pending, s)
+	}
+	return nil
+}
+
+// try reads a value to see whether that is possible. What it says of no object
+// is taken.
+func (t *Tracer) try(s *saved) bool {
 	c := &t.coder
-	c.read(s.version, data[1:])
+	c.read(s)
 	switch s.kind {
 	case 'M':
-		if t.restoreMeta(c); c.bad {
-			return errDamaged
-		}
-		return nil
+		t.restoreMeta(c)
 	case 'O':
-		if t.codeOwners(c); c.bad {
-			return errDamaged
-		}
-		return nil
+		t.codeOwners(c)
 	case 'L':
 		(&leg{}).code(c)
 	case 'S':
@@ -158,14 +168,9 @@ func (t *Tracer) Restore(key, data []byte) error {
 	case 'T':
 		(&grave{}).code(c, func(tomb) {})
 	default:
-		return errDamaged
+		return false
 	}
-	if c.bad {
-		return errDamaged
-	}
-	s.data, s.baseIs = slices.Clone(data[1:]), c.base
-	t.pending = append(t.pending, s)
-	return nil
+	return !c.bad
 }
 
 // restoreMeta takes back what belongs to no object.

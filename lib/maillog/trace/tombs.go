@@ -164,7 +164,7 @@ func (g *grave) code(c *coder, f func(tomb)) {
 // restoreTombs takes back a value of tombs.
 func (t *Tracer) restoreTombs(s *saved) {
 	g := grave{serial: s.serial}
-	t.coder.read(s.version, s.data)
+	t.coder.read(s)
 	g.code(&t.coder, func(tb tomb) { t.tombs.put(tb) })
 	t.saving = true
 	t.graves = append(t.graves, g)

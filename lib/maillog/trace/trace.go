@@ -143,7 +143,7 @@ type Tracer struct {
 	copied   []copied
 	parted   []*base
 	found    []uint32
-	taken    []byte
+	taken    []byte // as read from the shelf
 
 	byQueue [queueCount]queue
 	dirt    []*item // what Changes has to save

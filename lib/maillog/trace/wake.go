@@ -10,9 +10,8 @@ func (t *Tracer) wake(h uint64) {
 	t.found = t.shelf.index.find(fingerprint(h), t.found[:0])
 	for i := 0; i < len(t.found) && t.err == nil; i++ {
 		id := t.found[i]
-		data, ok := t.fromShelf(id)
-		if ok && slices.Contains(t.keys, h) {
-			t.takeBack(id, data)
+		if _, ok := t.fromShelf(id); ok && slices.Contains(t.keys, h) {
+			t.takeBack(id)
 		}
 	}
 }
@@ -44,7 +43,7 @@ func (t *Tracer) unshelve(id uint32) {
 }
 
 // takeBack makes objects of what fromShelf has just read.
-func (t *Tracer) takeBack(id uint32, data []byte) {
+func (t *Tracer) takeBack(id uint32) {
 	e := *t.shelf.entry(id)
 	var b *base
 	switch {
@@ -55,7 +54,7 @@ func (t *Tracer) takeBack(id uint32, data []byte) {
 	}
 	k := t.link
 	k.reset()
-	ok := eachMember(data[0], t.coder.in, func(m saved) {
+	ok := t.members(func(m saved) {
 		m.base = b
 		k.revive(&m)
 	})
@@ -108,10 +107,7 @@ func (t *Tracer) restoreAside(serial uint64, data []byte) error {
 	}
 	// no room there: in memory there is
 	b := &base{serial: serial}
-	eachMember(data[0], t.coder.in, func(m saved) {
-		m.data, m.base = slices.Clone(m.data), b
-		t.pending = append(t.pending, m)
-	})
+	t.pending = append(t.pending, t.allMembers(b)...)
 	return nil
 }
 
@@ -123,8 +119,8 @@ func (t *Tracer) eachOld(age int64, f func()) {
 		if t.clock.log-t.shelf.entry(id).at <= age {
 			return
 		}
-		if data, ok := t.fromShelf(id); ok {
-			t.takeBack(id, data)
+		if _, ok := t.fromShelf(id); ok {
+			t.takeBack(id)
 			f()
 		}
 	}
