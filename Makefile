@@ -6,6 +6,7 @@ MANDIR       = $(PREFIX)/share/man
 BASHDIR      = $(PREFIX)/share/bash-completion/completions
 ZSHDIR       = $(PREFIX)/share/zsh/site-functions
 FISHDIR      = $(PREFIX)/share/fish/vendor_completions.d
+DOCDIR       = $(PREFIX)/share/doc/rolmail
 SYSCONFDIR   = /etc
 STATEDIR     = /var/lib
 DESTDIR      =
@@ -19,6 +20,7 @@ FUZZTIME     = 20s
 
 PROGRAMS    := $(notdir $(wildcard cmd/*))
 PAGES       := $(wildcard man/*.[1-8])
+EXAMPLES    := $(filter-out contrib/completion/%,$(wildcard contrib/*/*))
 BUILDFLAGS   = -trimpath -tags urfave_cli_no_docs \
 	-ldflags '-s -w -X github.com/rolmail/rolmail/lib/command.version=$(VERSION)'
 
@@ -50,8 +52,9 @@ race: ## all tests with the race detector
 fuzz: ## every fuzz test for FUZZTIME (20s)
 	tests/fuzz $(FUZZTIME)
 
-soak: ## a long look: races, five times over, then every fuzz test for five minutes
+soak: ## a long look: races, five times over, all trouble of the pipeline, then every fuzz test for five minutes
 	$(GO) test -race -count=5 -timeout 4h ./...
+	ROL_PIPELINE_MAILS=2000 ROL_PIPELINE_SOAK=1 $(GO) test -count=1 -timeout 4h -v ./tests/pipeline
 	tests/fuzz 5m
 
 bench: ## the figures of the README, with the peers beside them
@@ -60,7 +63,7 @@ bench: ## the figures of the README, with the peers beside them
 demo: ## the newest whole thing that works, on sample input
 	tests/demo/run
 
-install: all ## install programs, manual pages and completions
+install: all ## install programs, manual pages, completions and examples
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -d $(DESTDIR)$(SYSCONFDIR)/rol
 	install -d -m 0750 $(DESTDIR)$(STATEDIR)/rol
@@ -73,6 +76,10 @@ install: all ## install programs, manual pages and completions
 	for p in $(notdir $(PAGES)); do \
 		install -D -m 0644 man/$$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p || exit; \
 	done
+	for f in $(EXAMPLES); do \
+		m=0644; test ! -x $$f || m=0755; \
+		install -D -m $$m $$f $(DESTDIR)$(DOCDIR)/$$f || exit; \
+	done
 
 uninstall: ## remove what install put there; settings and data stay
 	for p in $(PROGRAMS); do \
@@ -80,7 +87,8 @@ uninstall: ## remove what install put there; settings and data stay
 			$(DESTDIR)$(ZSHDIR)/_$$p $(DESTDIR)$(FISHDIR)/$$p.fish; \
 	done
 	for p in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done
-	rmdir $(DESTDIR)$(SYSCONFDIR)/rol $(DESTDIR)$(STATEDIR)/rol 2>/dev/null || true
+	rm -rf $(DESTDIR)$(DOCDIR)/contrib
+	rmdir $(DESTDIR)$(SYSCONFDIR)/rol $(DESTDIR)$(STATEDIR)/rol $(DESTDIR)$(DOCDIR) 2>/dev/null || true
 
 clean: ## remove what was built
 	rm -rf $(BIN)

@@ -71,5 +71,6 @@ func options(c *cli.Context) *view.Options {
 		Program: c.App.Name, DB: command.String(c, "db", "maillog_db"), NamedDB: c.String("db"), Domain: c.String("domain"),
 		Value: c.String, Values: c.StringSlice, Limit: c.Int("limit"), HasLimit: c.IsSet("limit"), Cursor: c.String("cursor"),
 		Format: c.String("format"), Now: time.Now(), Stdout: c.App.Writer, Stderr: c.App.ErrWriter,
+		Log: command.Logger(c),
 	}
 }

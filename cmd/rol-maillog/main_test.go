@@ -20,19 +20,34 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rol-maillog": main})
 }
 
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:           "testdata/script",
+// params runs scripts with the database that place gives each as maillog_db.
+func params(place func(*testscript.Env) string) testscript.Params {
+	return testscript.Params{
 		UpdateScripts: os.Getenv("ROL_UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "Europe/Rome")
 			env.Setenv("ROL_CONFIG", env.WorkDir+"/rol.cf")
-			return os.WriteFile(env.WorkDir+"/rol.cf", []byte("maillog_db = maillog.db\n"), 0o600)
+			env.Setenv("DB", place(env))
+			return os.WriteFile(env.WorkDir+"/rol.cf", []byte("maillog_db = "+env.Getenv("DB")+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": script.Status, "maildb": maildb, "newer": newer, "lines": lines, "bytes": script.Bytes, "same": same, "write": write,
 		},
-	})
+	}
+}
+
+func TestScripts(t *testing.T) {
+	p := params(func(*testscript.Env) string { return "sqlite:maillog.db" })
+	p.Dir = "testdata/script"
+	testscript.Run(t, p)
+}
+
+// where is the database that a script names: $DB, or a file.
+func where(ts *testscript.TestScript, name string) string {
+	if strings.HasPrefix(name, "mysql:") {
+		return name
+	}
+	return ts.MkAbs(strings.TrimPrefix(name, "sqlite:"))
 }
 
 // lines N [FILE]: standard output, or a file, has N lines.
@@ -77,7 +92,7 @@ func newer(ts *testscript.TestScript, _ bool, args []string) {
 
 // write FILE: mails come slowly and are delivered.
 func write(ts *testscript.TestScript, _ bool, args []string) {
-	db, err := store.Open(ts.MkAbs(args[0]), store.ReadWrite)
+	db, err := store.Open(where(ts, args[0]), store.ReadWrite)
 	ts.Check(err)
 	for n := range uint64(3) {
 		for lines, outcome := range []string{flat.Deferred, flat.Sent} {
@@ -96,7 +111,7 @@ func write(ts *testscript.TestScript, _ bool, args []string) {
 
 // maildb FILE [N]: a database with the mails below, or with N made-up rows.
 func maildb(ts *testscript.TestScript, _ bool, args []string) {
-	db, err := store.Open(ts.MkAbs(args[0]), store.ReadWrite)
+	db, err := store.Open(where(ts, args[0]), store.ReadWrite)
 	ts.Check(err)
 	rows := mails()
 	if len(args) > 1 {
@@ -168,7 +183,7 @@ func mails() []*flat.Row {
 			r.MsgID = "forged@x"
 		}),
 		mail(at(12, 0), 7, func(r *flat.Row) {
-			r.QIDIn, r.Sender, r.Rcpt = "4gOPENz", "li@stranger.example", "\xff日本語@b.example"
+			r.QIDIn, r.Sender, r.Rcpt = "4gOPENz", "li@stranger.example", "\x1b日本語@b.example"
 			r.Outcome, r.TSFinal, r.Complete, r.Evidence = flat.Unknown, 0, false, "orig_queue_id; missing: client,removed"
 		}),
 		mail(at(13, 0), 8, func(r *flat.Row) {

@@ -149,9 +149,10 @@ func Networks(c *cli.Context, flag, param string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// Duration is String for times such as 90s, 1h30m or 5d.
+// Duration is String for times such as 90s, 1h30m or 5d. With param "" the
+// flag's own default counts.
 func Duration(c *cli.Context, flag, param string) (time.Duration, error) {
-	if !c.IsSet(flag) {
+	if param != "" && !c.IsSet(flag) {
 		return Config(c).Duration(param), nil
 	}
 	d, err := config.ParseDuration(c.String(flag))

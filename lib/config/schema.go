@@ -222,3 +222,13 @@ func notEmpty(s string) error {
 	}
 	return nil
 }
+
+// atLeast checks a size that must not be smaller.
+func atLeast(least int64) func(string) error {
+	return func(s string) error {
+		if n, err := ParseSize(s); err == nil && n < least {
+			return fmt.Errorf("%.60q: want at least %dM", s, least>>20)
+		}
+		return nil
+	}
+}

@@ -30,7 +30,7 @@ const maxLeftOut = 10_000
 
 // drop takes out of a batch what the store knows already and better.
 func (l leftOut) drop(ctx context.Context, db searcher, b *store.Batch) error {
-	kept := b.Rows[:0]
+	kept := make([]*flat.Row, 0, len(b.Rows)) // not in place: a failure leaves the batch as it was
 	for _, r := range b.Rows {
 		if !headless(r) && (r.Kind != flat.KindMail || r.Rcpt != "") {
 			kept = append(kept, r)
@@ -49,7 +49,6 @@ func (l leftOut) drop(ctx context.Context, db searcher, b *store.Batch) error {
 		}
 		l[r.ID] = whole
 	}
-	clear(b.Rows[len(kept):])
 	b.Rows = kept
 	for _, r := range kept {
 		if whole, ok := l[r.ParentID]; ok {

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime/debug"
 	"time"
 
 	"github.com/rolmail/rolmail/lib/logsource"
@@ -47,6 +46,8 @@ type Options struct {
 	CommitEvery time.Duration // or after this time: 2 s
 
 	Meter *Meter // filled in for a progress display; may be nil
+
+	spoolDir string // of a service, for messages and positions
 }
 
 // Sizes.
@@ -59,15 +60,13 @@ const (
 
 // replay is one run. Its fields belong to the goroutine that parses.
 type replay struct {
+	correlator
 	fresh  bool // the store knew no log before this run
 	opt    Options
 	in     *logsource.Merger
 	slots  []reader
 	tails  []tail
-	tracer *trace.Tracer
-	out    *collector
-	writer *writer // nil for a dry run
-	count  *counters
+	writer *writer   // nil for a dry run
 	commit time.Time // of the last batch
 }
 
@@ -99,7 +98,7 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	begun := time.Now()
-	r := &replay{opt: opt, count: newCounters(), commit: begun}
+	r := &replay{opt: opt, commit: begun}
 	if err := r.begin(ctx, sources, db); err != nil {
 		return nil, err
 	}
@@ -137,9 +136,8 @@ func Replay(ctx context.Context, opt Options, sources []*logsource.Source, db St
 
 // begin loads what earlier runs left and skips what they have read.
 func (r *replay) begin(ctx context.Context, sources []*logsource.Source, db Store) error {
-	r.out = newCollector(db != nil)
+	r.correlator = newCorrelator(r.opt.Trace, db != nil)
 	r.fresh = !r.opt.Again
-	r.tracer = trace.New(r.opt.Trace, r.out)
 	var marks []logsource.Mark
 	if db != nil && !r.opt.Again {
 		positions, err := db.Load(ctx, r.tracer.Restore)
@@ -184,7 +182,7 @@ func (r *replay) guarded(ctx context.Context) (err error) {
 			r.writer.close()
 		}
 		if v := recover(); v != nil {
-			err = sysexits.Errorf(sysexits.Bug, "this is a bug, please report it: panic: %v\n%s", v, debug.Stack())
+			err = bug(v)
 		}
 	}()
 	return r.run(ctx)
@@ -217,15 +215,7 @@ func (r *replay) use(slot int, line []byte) {
 	if s.event.Class != maillog.Foreign {
 		s.recognised++
 	}
-	switch s.event.Class {
-	case maillog.Used:
-		r.count.used++
-		r.tracer.Add(&s.event)
-	case maillog.Noise:
-		r.count.addNoise(s.event.Program)
-	default:
-		r.count.addUnparsed(s.parser.Shape(line, &s.event), line, s.event.Class == maillog.Foreign)
-	}
+	r.add(s.parser, &s.event, line)
 }
 
 // check is what is done now and then.
@@ -288,7 +278,7 @@ func (r *replay) summary(took time.Duration) *Summary {
 	c, st := r.count, r.tracer.Stats()
 	s := &Summary{
 		Lines: c.lines(), Used: c.used, Noise: c.noise, Unparsed: c.unparsed, Foreign: c.foreign,
-		Rows: st.Rows, SkippedBytes: c.skipped, Evicted: st.Evicted, Late: st.Late,
+		Rows: st.Rows, SkippedBytes: c.skipped, Evicted: st.GivenUp(), Late: st.Late,
 		Open:    st.Sessions + st.Legs + st.Scans,
 		Seconds: math.Round(took.Seconds()*1000) / 1000,
 		Noises:  c.noises, Shapes: c.sorted(),

@@ -312,7 +312,7 @@ func TestNotALog(t *testing.T) {
 func TestAPanicIsABug(t *testing.T) {
 	s := source(t, lab(t))
 	opt := options()
-	r := &replay{opt: opt, count: newCounters()}
+	r := &replay{opt: opt}
 	if err := r.begin(t.Context(), []*logsource.Source{s}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -83,8 +83,14 @@ func Open(name string, stdin io.Reader) (*Source, error) {
 	if err != nil {
 		return nil, openError(name, err)
 	}
+	return openFile(name, f)
+}
+
+// openFile makes a source of an open file, which is the source's from then on.
+func openFile(name string, f *os.File) (*Source, error) {
 	s := &Source{name: name, raw: &countingReader{r: f}, base: -1, closer: func() { f.Close() }}
-	if err = s.stat(f); err == nil {
+	err := s.stat(f)
+	if err == nil {
 		err = s.begin()
 	}
 	if err != nil {

@@ -298,7 +298,7 @@ func scanKey(ev *Event, t []byte) (rest []byte, ok bool) {
 	case 'S':
 		if has(t, "Subject: \"") {
 			n := quoted(t, 9)
-			ev.Subject = first(ev.Subject, bytes.Trim(t[9:n], "\""))
+			ev.Subject = first(ev.Subject, unquoted(t[9:n]))
 			return t[n:], true
 		}
 	case 't', 'k':
@@ -330,17 +330,31 @@ func first(old, v []byte) []byte {
 	return v
 }
 
-// quoted finds the end of a string in double quotes that begins at i.
+// quoted finds the end of a string in double quotes that begins at i. The
+// template's macro dquote doubles quotes within; the log doubles backslashes.
 func quoted(b []byte, i int) int {
 	for j := i + 1; j < len(b); j++ {
 		switch b[j] {
 		case '\\':
 			j++
 		case '"':
-			return j + 1
+			if j+1 == len(b) || b[j+1] != '"' {
+				return j + 1
+			}
+			j++
 		}
 	}
 	return len(b)
+}
+
+// unquoted takes the quotes off a string that quoted found; those doubled
+// within stay, as the event points into the line.
+func unquoted(b []byte) []byte {
+	b = b[1:]
+	if n := len(b); n > 0 && b[n-1] == '"' {
+		b = b[:n-1]
+	}
+	return b
 }
 
 // score reads "1.399"; "-" means that nothing was scored.

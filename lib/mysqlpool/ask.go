@@ -2,6 +2,7 @@ package mysqlpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -67,6 +68,9 @@ func (q *question[T]) ask(h *host) answer[T] {
 	c := newConn(sc, h)
 	defer c.Close()
 	v, err := q.f(q.ctx, c)
+	if Lost(err) {
+		err = because(err, c.wire)
+	}
 	return answer[T]{h, v, err, true}
 }
 
@@ -109,15 +113,17 @@ func (q *question[T]) take(a answer[T]) bool {
 	switch {
 	case a.err == nil:
 		return true
-	case q.ctx.Err() != nil:
-		return false // and the loop sees it next
+	case q.ctx.Err() != nil: // which the loop sees next
+		a.err = &silence{"a question", q.pool.opt.Budget}
 	case !a.session, Code(a.err) == codeNotPrepared:
 		a.host.lost(a.err)
 	case !Lost(a.err):
 		return true
-	case !q.retried: // perhaps only this session was lost
-		q.retried = true
-		q.queue = append(q.queue, a.host)
+	default:
+		if _, hung := errors.AsType[*silence](a.err); !hung && !q.retried { // perhaps only this session was lost
+			q.retried = true
+			q.queue = append(q.queue, a.host)
+		}
 	}
 	q.tried = append(q.tried, refusal{a.host.name, a.err})
 	return false

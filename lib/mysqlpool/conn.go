@@ -3,11 +3,15 @@ package mysqlpool
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 )
 
-// Conn is a session on one host. Closing it gives it back, if it still works.
+// Conn is a session on one host. Closing it gives it back, unless it is lost
+// or has a transaction open, and then somebody else gets it as it is: what
+// was changed by SET or is held by GET_LOCK stays. Discard ends it instead.
 // It is for one goroutine at a time.
 type Conn struct {
 	*sql.Conn
@@ -39,6 +43,16 @@ func (c *Conn) Silence(d time.Duration) error {
 		dc.(*session).wire.read.Store(int64(d))
 		return nil
 	})
+}
+
+// Discard ends the session itself, and with it its locks, temporary tables,
+// variables and an open transaction.
+func (c *Conn) Discard() error {
+	err := c.Raw(func(any) error { return driver.ErrBadConn })
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		return nil
+	}
+	return err
 }
 
 // Fail says that the host is of no use although it answers: it has become

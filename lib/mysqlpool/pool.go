@@ -19,6 +19,8 @@
 // it has caught up. A Conn in use is never cut for it: Stale tells its user to
 // come back for a new one.
 //
+// Ask is for one short question: whoever of the hosts answers first.
+//
 // # What bounds it
 //
 // A server that hangs (stopped, or behind a network that swallows packets)

@@ -181,7 +181,7 @@ func TestFailover(t *testing.T) {
 
 	t.Run("frozen, the caller waits less", func(t *testing.T) {
 		opt, _ := brisk()
-		opt.Read, opt.Login = time.Minute, 300*time.Millisecond
+		opt.Read, opt.Login, opt.Probe = time.Minute, 300*time.Millisecond, time.Hour // nobody else asks
 		p := open(t, cfg, opt)
 		c := conn(t, p, address(a))
 		defer c.Close()
@@ -197,6 +197,21 @@ func TestFailover(t *testing.T) {
 		_ = conn(t, p, address(b)).Close()
 	})
 
+	t.Run("frozen while nobody asked", func(t *testing.T) {
+		opt, _ := brisk()
+		opt.Read, opt.Login, opt.Probe = time.Minute, 300*time.Millisecond, time.Hour
+		p := open(t, cfg, opt)
+		_ = conn(t, p, address(a)).Close()
+		p.hosts[0].heard.Store(0) // long ago
+		a.Freeze()
+		defer a.Thaw()
+		began := time.Now()
+		_ = conn(t, p, address(b)).Close() // and not the idle session on a
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+
 	t.Run("frozen from the start", func(t *testing.T) {
 		opt, _ := brisk()
 		p := open(t, cfg, opt)
@@ -210,7 +225,7 @@ func TestFailover(t *testing.T) {
 	})
 
 	t.Run("behind", func(t *testing.T) {
-		opt, log := brisk()
+		opt, _ := brisk()
 		fresh, asked := make(chan struct{}), make(chan string, 100)
 		opt.Fresh = func(ctx context.Context, c *Conn) (bool, error) {
 			select {
@@ -230,15 +245,19 @@ func TestFailover(t *testing.T) {
 		until(t, "b is active", func() bool { return p.Hosts()[1].Active })
 		a.Start()
 		for range 3 {
-			if got, want := <-asked, address(a)+"3"; got != want {
-				t.Fatalf("asked of %s, want %s", got, want)
+			select {
+			case got := <-asked:
+				if want := address(a) + "3"; got != want {
+					t.Fatalf("asked of %s, want %s", got, want)
+				}
+			case <-time.After(patience):
+				t.Fatal("nobody asked whether the preferred host is fresh")
 			}
 			_ = conn(t, p, address(b)).Close()
 		}
 		close(fresh)
 		until(t, "failback", func() bool { return p.Hosts()[0].Active })
 		_ = conn(t, p, address(a)).Close()
-		_ = log
 	})
 
 	t.Run("both dead", func(t *testing.T) {

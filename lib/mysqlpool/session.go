@@ -109,7 +109,38 @@ type session struct {
 	driverConn
 	wire   *wire
 	galera bool
+	open   bool // a transaction begun by a statement; BeginTx's are database/sql's to end
 }
+
+// ExecContext executes a statement, which may begin or end a transaction.
+func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	r, err := s.driverConn.ExecContext(ctx, query, args)
+	s.sees(query, err)
+	return r, err
+}
+
+// QueryContext is ExecContext for a statement with rows.
+func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	r, err := s.driverConn.QueryContext(ctx, query, args)
+	s.sees(query, err)
+	return r, err
+}
+
+// sees takes note of transactions.
+func (s *session) sees(query string, err error) {
+	word, _, _ := strings.Cut(strings.TrimLeft(query[:min(len(query), 40)], " \t\r\n"), " ")
+	switch strings.ToUpper(strings.TrimRight(word, "; \t\r\n")) {
+	case "BEGIN", "START", "XA":
+		s.open = true
+	case "COMMIT", "ROLLBACK":
+		s.open = s.open && err != nil
+	}
+}
+
+// IsValid is asked when the session is given back. One whose user has left a
+// transaction open is closed, which rolls it back: the next user's BEGIN
+// would commit it.
+func (s *session) IsValid() bool { return !s.open && s.driverConn.IsValid() }
 
 // ResetSession takes a silence that Conn.Silence allowed back.
 func (s *session) ResetSession(ctx context.Context) error {

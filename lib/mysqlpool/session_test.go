@@ -132,6 +132,71 @@ func TestSessions(t *testing.T) {
 		}
 	})
 
+	t.Run("a transaction left open is rolled back", func(t *testing.T) {
+		opt, _ := brisk()
+		p := open(t, cfg, opt)
+		ctx := context.Background()
+		for what, begin := range map[string]func(c *Conn) error{
+			"begin": func(c *Conn) error { return run(c, "begin") },
+			"start": func(c *Conn) error { return run(c, "\n START TRANSACTION") },
+		} {
+			c := conn(t, p, address(m))
+			id := one(t, c, "SELECT CONNECTION_ID()")
+			err := begin(c)
+			if err == nil {
+				_, err = c.ExecContext(ctx, "INSERT INTO t (x) VALUES (77)")
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			_ = c.Close()
+			c = conn(t, p, address(m))
+			if err := run(c, "BEGIN"); err != nil {
+				t.Fatal(err)
+			}
+			if got := one(t, c, "SELECT COUNT(*) FROM t WHERE x = 77"); got != "0" {
+				t.Errorf("%s: the next user finds %s rows", what, got)
+			}
+			if err := run(c, "COMMIT"); err != nil || one(t, c, "SELECT CONNECTION_ID()") == id {
+				t.Errorf("%s: the same session again; %v", what, err)
+			}
+			_ = c.Close()
+		}
+		c := conn(t, p, address(m))
+		id := one(t, c, "SELECT CONNECTION_ID()")
+		for _, end := range []func(tx *sql.Tx) error{(*sql.Tx).Commit, (*sql.Tx).Rollback} {
+			tx, err := c.BeginTx(ctx, nil)
+			if err == nil {
+				err = end(tx)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = c.Close()
+		c = conn(t, p, address(m))
+		if one(t, c, "SELECT CONNECTION_ID()") != id {
+			t.Error("a session was closed that had no transaction open")
+		}
+
+		if one(t, c, "SELECT GET_LOCK('l', 1)") != "1" {
+			t.Error("no lock")
+		}
+		for range 2 {
+			if err := c.Discard(); err != nil {
+				t.Error(err)
+			}
+		}
+		c = conn(t, p, address(m))
+		defer c.Close()
+		if one(t, c, "SELECT GET_LOCK('l', 5)") != "1" {
+			t.Error("a session that was discarded holds its lock")
+		}
+		if s := p.Hosts()[0]; s.Failures != 0 {
+			t.Errorf("discarding counts as a failure: %+v", s)
+		}
+	})
+
 	t.Run("idle sessions are cut by the server", func(t *testing.T) {
 		opt, _ := brisk()
 		p := open(t, cfg, opt)

@@ -14,6 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/rolmail/rolmail/lib/sysexits"
+	"github.com/rolmail/rolmail/lib/term"
 )
 
 // Word puts an error into words for people, in one line, with a status of
@@ -54,7 +55,7 @@ type words struct {
 // say is the whole line: where, doing, what and what to do.
 func (w *words) say(status int, err error, what, advice string) error {
 	var parts []string
-	for _, s := range []string{w.file, w.host, w.doing} {
+	for _, s := range []string{term.Printable(w.file), w.host, w.doing} {
 		if s != "" {
 			parts = append(parts, s)
 		}

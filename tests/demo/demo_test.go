@@ -27,6 +27,8 @@ func TestDemo(t *testing.T) {
 		"lost connection after CONNECT",
 		"3 attempts",
 		"0 lines, 0 used, 0 noise, 0 unparsed, 0 rows",
+		"LOGPIPE OK - 74 lines of 3 hosts",
+		"17 rows in maillog.db, the same 17 rows in live.db.",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo does not show %q", want)

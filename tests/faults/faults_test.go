@@ -21,8 +21,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rolmail/rolmail/tests/killer"
 	"github.com/rolmail/rolmail/tests/peer"
 )
+
+// run runs a program with a fault.
+func run(t *testing.T, f killer.Fault, program string, args ...string) killer.Outcome {
+	t.Helper()
+	c := exec.Command(program, args...)
+	c.Env = append(os.Environ(), "TZ=UTC")
+	return f.Run(t, c)
+}
 
 func TestMain(m *testing.M) { os.Exit(peer.Run(m)) }
 
@@ -136,7 +145,7 @@ func dump(t *testing.T, dir string) string {
 }
 
 // complete runs once more and compares.
-func (s *scene) complete(t *testing.T, dir string, o outcome) {
+func (s *scene) complete(t *testing.T, dir string, o killer.Outcome) {
 	t.Helper()
 	s.read(t, dir, s.second)
 	if got := dump(t, dir); got != s.want {
@@ -165,44 +174,44 @@ func difference(got, want string) string {
 var moments = []struct{ n, of int }{{0, 3}, {1, 3}, {4, 5}}
 
 // sweep runs the second part with a fault at each point.
-func sweep(t *testing.T, few int, f fault, judge func(t *testing.T, s *scene, dir string, o outcome)) {
+func sweep(t *testing.T, few int, f killer.Fault, judge func(t *testing.T, s *scene, dir string, o killer.Outcome)) {
 	log := lab(t)
 	for _, m := range moments {
 		t.Run(fmt.Sprintf("after %d of %d", m.n, m.of), func(t *testing.T) {
 			s := newScene(t, log, m.n, m.of)
 			counting := f
-			counting.at = 0
-			clean := counting.run(t, s.logpipe, "--db", db(s.copy(t)), s.second)
-			if clean.status != 0 || clean.count < 5 {
+			counting.At = 0
+			clean := run(t, counting, s.logpipe, "--db", db(s.copy(t)), s.second)
+			if clean.Status != 0 || clean.Count < 5 {
 				t.Fatalf("undisturbed: %v", clean)
 			}
 			hit := 0
-			at := points(t, clean.count, few)
+			at := points(t, clean.Count, few)
 			for _, n := range at {
 				dir := s.copy(t)
-				f.at = n
-				o := f.run(t, s.logpipe, "--db", db(dir), s.second)
-				if o.hit != "" {
+				f.At = n
+				o := run(t, f, s.logpipe, "--db", db(dir), s.second)
+				if o.Hit != "" {
 					hit++
 					judge(t, s, dir, o)
 				}
 				s.complete(t, dir, o)
 				_ = os.RemoveAll(dir)
 				if t.Failed() {
-					t.Fatalf("fault at call %d of %d", n, clean.count)
+					t.Fatalf("fault at call %d of %d", n, clean.Count)
 				}
 			}
 			if hit < len(at)*3/4 { // the number of calls varies a little
 				t.Errorf("only %d of %d faults struck", hit, len(at))
 			}
-			t.Logf("%d faults in %d calls", hit, clean.count)
+			t.Logf("%d faults in %d calls", hit, clean.Count)
 		})
 	}
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
-	sweep(t, 12, fault{calls: changing}, func(t *testing.T, _ *scene, _ string, o outcome) {
-		if o.status != 128+int(syscall.SIGKILL) {
+	sweep(t, 12, killer.Fault{Calls: killer.Changing}, func(t *testing.T, _ *scene, _ string, o killer.Outcome) {
+		if o.Status != 128+int(syscall.SIGKILL) {
 			t.Errorf("not killed: %v", o)
 		}
 	})
@@ -211,24 +220,24 @@ func TestKilledAtAnyMoment(t *testing.T) {
 // ioError judges a run whose disk has failed: it says so in one line, or it
 // has not mattered and all rows are there. What is in the write-ahead log need
 // not be copied home.
-func ioError(t *testing.T, s *scene, dir string, o outcome) {
-	if o.status == 0 {
+func ioError(t *testing.T, s *scene, dir string, o killer.Outcome) {
+	if o.Status == 0 {
 		if got := dump(t, dir); got != s.want {
 			t.Errorf("%v\nyet: %s", o, difference(got, s.want))
 		}
 		return
 	}
-	if o.status != 74 && o.status != 73 || strings.Count(o.output, "\n") != 1 || !strings.HasPrefix(o.output, "rol-logpipe: ") {
+	if o.Status != 74 && o.Status != 73 || strings.Count(o.Output, "\n") != 1 || !strings.HasPrefix(o.Output, "rol-logpipe: ") {
 		t.Errorf("want one line and status 74: %v", o)
 	}
 }
 
 func TestDiskFullAtAnyMoment(t *testing.T) {
-	sweep(t, 10, fault{calls: filling, errno: syscall.ENOSPC, stay: true}, ioError)
+	sweep(t, 10, killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Stay: true}, ioError)
 }
 
 func TestDiskFailsToSync(t *testing.T) {
-	sweep(t, 10, fault{calls: syncing, errno: syscall.EIO}, ioError)
+	sweep(t, 10, killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, ioError)
 }
 
 // Several transactions in a run, killed by the clock.
@@ -251,7 +260,7 @@ func TestKilledInALongRun(t *testing.T) {
 		kill := time.AfterFunc(took*time.Duration(n)/13, func() { _ = c.Process.Kill() })
 		err := c.Wait()
 		kill.Stop()
-		s.complete(t, dir, outcome{output: fmt.Sprintf("after %d thirteenths of %v: %v", n, took, err)})
+		s.complete(t, dir, killer.Outcome{Output: fmt.Sprintf("after %d thirteenths of %v: %v", n, took, err)})
 	}
 }
 
@@ -274,5 +283,5 @@ func TestDiskFull(t *testing.T) {
 	if err := syscall.Mount("", small, "", syscall.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
-	s.complete(t, small, outcome{output: string(out)})
+	s.complete(t, small, killer.Outcome{Output: string(out)})
 }

@@ -58,6 +58,15 @@ func TestInstall(t *testing.T) {
 			"/usr/share/zsh/site-functions/_"+p, "/usr/share/fish/vendor_completions.d/"+p+".fish",
 			"/usr/share/man/man"+filepath.Ext(pages[0])[1:]+"/"+filepath.Base(pages[0]))
 	}
+	examples, err := filepath.Glob(filepath.Join(peer.Root(t), "contrib", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range examples {
+		if filepath.Base(filepath.Dir(e)) != "completion" {
+			want = append(want, "/usr/share/doc/rolmail"+strings.TrimPrefix(e, peer.Root(t)))
+		}
+	}
 	slices.Sort(want)
 	have := files(t, dest)
 	slices.Sort(have)

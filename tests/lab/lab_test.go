@@ -187,20 +187,25 @@ func difference(got, want string) string {
 func TestScoreBites(t *testing.T) {
 	truth := Truth{
 		ClientIP: "192.0.2.1", Code: "550", Fate: "rejected", HELO: "h.example", Kind: "nouser",
-		Rcpt: "r@b.example", Sender: "s@a.example",
+		Rcpt: "r@b.example", Sender: "s@a.example", Stage: "RCPT", SASLUser: "u@a.example", Direction: "in",
 	}
 	right := func() Row {
 		return Row{
 			"kind": "reject", "outcome": "rejected", "client_ip": "192.0.2.1", "helo": "h.example",
 			"smtp_code": float64(550), "sender": "s@a.example", "rcpt": "r@b.example", "complete": true,
+			"stage": "RCPT", "sasl_user": "u@a.example", "direction": "in",
 		}
 	}
-	if wrong := Score([]Truth{truth}, []Row{right(), {"sender": "", "rcpt": "x@y.example"}}); wrong != nil {
+	notice := Row{"sender": "", "rcpt": "x@y.example"}
+	if wrong := Score([]Truth{truth}, []Row{right(), notice}); wrong != nil {
 		t.Errorf("a right row is wrong: %v", wrong)
+	}
+	if wrong := ScoreAll([]Truth{truth}, []Row{right(), notice}); wrong == nil {
+		t.Error("a notice that is not in the truth is taken for right")
 	}
 	for column, value := range map[string]any{
 		"outcome": "sent", "client_ip": "192.0.2.2", "helo": nil, "smtp_code": float64(450), "complete": false,
-		"rcpt": "other@b.example",
+		"rcpt": "other@b.example", "stage": "MAIL", "sasl_user": "other@a.example", "direction": "out",
 	} {
 		r := right()
 		r[column] = value
@@ -210,6 +215,43 @@ func TestScoreBites(t *testing.T) {
 	}
 	for name, rows := range map[string][]Row{"no row": nil, "two rows": {right(), right()}} {
 		if wrong := Score([]Truth{truth}, rows); wrong == nil {
+			t.Errorf("%s is taken for right", name)
+		}
+	}
+}
+
+// What the log does not name is found by its client; a notice, by its message
+// id, and it must be of the mail that it is about.
+func TestScoreBitesBlindAndNotices(t *testing.T) {
+	truths := []Truth{
+		{ClientIP: "192.0.2.1", Fate: "aborted", Kind: "abort", Stage: "EHLO", Blind: true},
+		{Sender: "s@a.example", Rcpt: "r@b.example", Fate: "bounced", Kind: "bounce"},
+		{Sender: "t@a.example", Rcpt: "r@b.example", Fate: "sent", Kind: "other"},
+		{Rcpt: "s@a.example", Fate: "sent", Kind: Notice, MsgID: "1@out.example"},
+		{Rcpt: "s@a.example", Fate: "sent", Kind: Notice, MsgID: "2@out.example"},
+	}
+	rows := func(change func([]Row)) []Row {
+		all := []Row{
+			{"id": "a", "kind": "abort", "outcome": "aborted", "client_ip": "192.0.2.1", "stage": "EHLO"},
+			{"id": "b", "sender": "s@a.example", "rcpt": "r@b.example", "outcome": "bounced"},
+			{"id": "c", "sender": "t@a.example", "rcpt": "r@b.example", "outcome": "sent"},
+			{"id": "d", "rcpt": "s@a.example", "outcome": "sent", "msgid": "1@out.example", "parent_id": "b"},
+			{"id": "e", "rcpt": "s@a.example", "outcome": "sent", "msgid": "2@out.example", "parent_id": "b"},
+		}
+		change(all)
+		return all
+	}
+	if wrong := ScoreAll(truths, rows(func([]Row) {})); wrong != nil {
+		t.Errorf("right rows are wrong: %v", wrong)
+	}
+	for name, change := range map[string]func([]Row){
+		"another mail's notice": func(r []Row) { r[3]["parent_id"] = "c" },
+		"a notice of nothing":   func(r []Row) { delete(r[4], "parent_id") },
+		"another notice":        func(r []Row) { r[4]["msgid"] = "3@out.example" },
+		"another stage":         func(r []Row) { r[0]["stage"] = "MAIL" },
+		"another client":        func(r []Row) { r[0]["client_ip"] = "192.0.2.2" },
+	} {
+		if wrong := ScoreAll(truths, rows(change)); wrong == nil {
 			t.Errorf("%s is taken for right", name)
 		}
 	}

@@ -1,6 +1,7 @@
 // Package lab holds flat maillog rows against the truth of a lab log: what
 // really became of every mail that was sent through a Postfix, Amavis, Postfix
-// chain, written down by the program that sent it.
+// chain, written down by the program that sent it. Package tests/pipeline, which
+// sends mail itself, has its rows judged here too.
 package lab
 
 import (
@@ -15,22 +16,38 @@ import (
 // Truth is a mail and one of its recipients, a refused recipient, or a session
 // that was broken off, as the sender and the final server saw it.
 type Truth struct {
-	ClientIP string `json:"client_ip"`
-	Code     string `json:"code"` // SMTP code the client saw
-	Fate     string `json:"fate"` // the outcome
-	HELO     string `json:"helo"`
-	Kind     string `json:"kind"` // what was tried
-	MsgID    string `json:"msgid"`
-	OrigTo   string `json:"orig_to"`
-	Rcpt     string `json:"rcpt"`
-	Sender   string `json:"sender"`
+	ClientIP  string `json:"client_ip,omitempty"`
+	Code      string `json:"code,omitempty"`      // SMTP code the client saw
+	Direction string `json:"direction,omitempty"` // in, out or local, where it was looked at
+	Fate      string `json:"fate"`                // the outcome
+	HELO      string `json:"helo,omitempty"`
+	Kind      string `json:"kind"` // what was tried
+	MsgID     string `json:"msgid,omitempty"`
+	OrigTo    string `json:"orig_to,omitempty"`
+	Rcpt      string `json:"rcpt,omitempty"`
+	SASLUser  string `json:"sasl_user,omitempty"`
+	Sender    string `json:"sender,omitempty"`
+	Stage     string `json:"stage,omitempty"` // for what was refused or broken off
+
+	// Blind says that the log names neither sender nor recipient: the row is
+	// found by client address.
+	Blind bool `json:"blind,omitempty"`
 }
 
-// blind are the kinds for which a log names neither sender nor recipient: they
-// are found by client address.
+// Notice is the kind of a truth that is a bounce or another notice of the
+// cluster's own: it has no sender, and its recipient is the sender of the mail
+// that it is about.
+const Notice = "notice"
+
+// blind are the kinds of the lab logs that are blind, which do not say so.
 var blind = map[string]bool{
 	"abort_rcpt": true, "abort_data": true, "abort_connect": true, "timeout": true, "errors": true, "toobig": true,
 }
+
+func (t Truth) blind() bool { return t.Blind || blind[t.Kind] }
+
+// verdicts are what Amavis says of a quarantined mail, by kind.
+var verdicts = map[string]string{"spam": "SPAM", "banned": "BANNED", "virus": "INFECTED"}
 
 // Row is a row as rol-maillog search --format json prints it.
 type Row map[string]any
@@ -80,33 +97,30 @@ func ReadJSONLines[T any](r io.Reader) ([]T, error) {
 // right row for each truth and no other row but those of notices, whose sender
 // is empty.
 func Score(truths []Truth, rows []Row) (wrong []string) {
-	byPair, byIP := map[[2]string][]int{}, map[string][]int{}
-	for i, r := range rows {
-		pair := [2]string{r.text("sender"), r.text("rcpt")}
-		byPair[pair] = append(byPair[pair], i)
-		byIP[r.text("client_ip")] = append(byIP[r.text("client_ip")], i)
-	}
-	used := make([]bool, len(rows))
+	return score(truths, rows, func(r Row) bool { return r.text("sender") == "" })
+}
+
+// ScoreAll is Score for truths that hold the notices too: there may be no other
+// row at all.
+func ScoreAll(truths []Truth, rows []Row) (wrong []string) {
+	return score(truths, rows, func(Row) bool { return false })
+}
+
+func score(truths []Truth, rows []Row, mayBe func(Row) bool) (wrong []string) {
+	x := newIndex(rows)
 	for _, t := range truths {
-		found := byPair[[2]string{t.Sender, t.Rcpt}]
-		if blind[t.Kind] {
-			found = byIP[t.ClientIP]
-		}
-		var candidates []int
-		for _, i := range found {
-			r := rows[i]
-			if !used[i] && (!blind[t.Kind] ||
-				r.text("rcpt") == "" && (r.text("kind") == "abort" || r.text("kind") == "reject")) {
-				candidates = append(candidates, i)
-			}
-		}
+		candidates := x.candidates(t)
 		var why []string
 		if len(candidates) != 1 {
 			why = append(why, fmt.Sprintf("%d rows", len(candidates)))
 		}
 		if len(candidates) > 0 {
-			used[candidates[0]] = true
-			why = append(why, compare(t, rows[candidates[0]])...)
+			r := rows[candidates[0]]
+			x.used[candidates[0]] = true
+			why = append(why, compare(t, r)...)
+			if p := x.byID[r.text("parent_id")]; t.Kind == Notice && p.text("sender") != t.Rcpt {
+				why = append(why, fmt.Sprintf("parent_id %q, not the mail it is about", r.text("parent_id")))
+			}
 		}
 		if why != nil {
 			wrong = append(wrong, fmt.Sprintf("%s %s %s %s %s: %s",
@@ -114,12 +128,53 @@ func Score(truths []Truth, rows []Row) (wrong []string) {
 		}
 	}
 	for i, r := range rows {
-		if !used[i] && r.text("sender") != "" {
+		if !x.used[i] && !mayBe(r) {
 			wrong = append(wrong, fmt.Sprintf("unexplained row: %s %s %s %s %s %s",
 				r.text("kind"), r.text("outcome"), r.text("sender"), r.text("rcpt"), r.text("client_ip"), r.text("qid_in")))
 		}
 	}
 	return wrong
+}
+
+// index finds rows that no truth has used yet.
+type index struct {
+	rows         []Row
+	used         []bool
+	byPair, byIP map[[2]string][]int // by sender and recipient; by client address
+	byID         map[string]Row
+}
+
+func newIndex(rows []Row) *index {
+	x := &index{
+		rows: rows, used: make([]bool, len(rows)),
+		byPair: map[[2]string][]int{}, byIP: map[[2]string][]int{}, byID: map[string]Row{},
+	}
+	for i, r := range rows {
+		pair, ip := [2]string{r.text("sender"), r.text("rcpt")}, [2]string{r.text("client_ip")}
+		x.byPair[pair] = append(x.byPair[pair], i)
+		x.byIP[ip] = append(x.byIP[ip], i)
+		x.byID[r.text("id")] = r
+	}
+	return x
+}
+
+// candidates are the rows that may be a truth's.
+func (x *index) candidates(t Truth) (found []int) {
+	all := x.byPair[[2]string{t.Sender, t.Rcpt}]
+	if t.blind() {
+		all = x.byIP[[2]string{t.ClientIP}]
+	}
+	for _, i := range all {
+		r := x.rows[i]
+		switch {
+		case x.used[i]:
+		case t.blind() && (r.text("rcpt") != "" || r.text("kind") != "abort" && r.text("kind") != "reject"):
+		case t.Kind == Notice && r.text("msgid") != t.MsgID:
+		default:
+			found = append(found, i)
+		}
+	}
+	return found
 }
 
 // compare holds a row against its truth, in what the log can say of it.
@@ -129,7 +184,7 @@ func compare(t Truth, r Row) (why []string) {
 			why = append(why, fmt.Sprintf("%s %q, want %q", column, got, want))
 		}
 	}
-	refused := t.Fate == "rejected" && !blind[t.Kind]
+	refused := t.Fate == "rejected" && !t.blind()
 	if t.Kind == "toobig" {
 		if !slices.Contains([]string{"rejected", "aborted"}, r.text("outcome")) {
 			differs("outcome", "rejected")
@@ -143,17 +198,22 @@ func compare(t Truth, r Row) (why []string) {
 	if refused && t.HELO != "" && t.Kind != "ctrl" {
 		differs("helo", t.HELO)
 	}
-	if refused && t.Code != "" && t.Kind != "header" {
+	if (refused || t.Blind) && t.Code != "" && t.Kind != "header" {
 		differs("smtp_code", t.Code)
+	}
+	for column, want := range map[string]string{"sasl_user": t.SASLUser, "direction": t.Direction, "orig_to": t.OrigTo} {
+		if want != "" {
+			differs(column, want)
+		}
+	}
+	if t.Stage != "" && t.Kind != "errors" { // the lab logs call that a stage
+		differs("stage", t.Stage)
 	}
 	if t.MsgID != "" && slices.Contains([]string{"sent", "bounced", "expired", "quarantined"}, t.Fate) {
 		differs("msgid", t.MsgID)
 	}
-	if t.OrigTo != "" {
-		differs("orig_to", t.OrigTo)
-	}
-	if v := r.text("verdict"); t.Fate == "quarantined" && v != "SPAM" && v != "BANNED" {
-		differs("verdict", "SPAM")
+	if t.Fate == "quarantined" {
+		differs("verdict", verdicts[t.Kind])
 	}
 	if t.Fate == "sent" && t.Kind == "clean" {
 		for _, column := range []string{
@@ -164,7 +224,7 @@ func compare(t Truth, r Row) (why []string) {
 			}
 		}
 	}
-	if !r.complete() && !blind[t.Kind] {
+	if !r.complete() && !t.blind() {
 		why = append(why, "not complete")
 	}
 	return why

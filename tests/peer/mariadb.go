@@ -48,8 +48,15 @@ func StartMariaDB(t testing.TB, options ...string) *MariaDB {
 		m.Kill()
 		_ = os.RemoveAll(dir)
 	})
-	out, err := exec.Command(install, "--no-defaults", "--datadir="+filepath.Join(dir, "data"), "--skip-test-db",
-		"--auth-root-authentication-method=normal", "--user="+userName()).CombinedOutput()
+	// A server that starts removes what looks like temporary tables from its
+	// temporary directory: in a common one also those of the others.
+	if err := os.Mkdir(filepath.Join(dir, "tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	setup := exec.Command(install, "--no-defaults", "--datadir="+filepath.Join(dir, "data"), "--skip-test-db",
+		"--auth-root-authentication-method=normal", "--user="+userName())
+	setup.Env = append(os.Environ(), "TMPDIR="+filepath.Join(dir, "tmp"))
+	out, err := setup.CombinedOutput()
 	if err != nil {
 		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 	}
@@ -84,7 +91,7 @@ func (m *MariaDB) Start() {
 	args := append([]string{
 		"--no-defaults", "--datadir=" + filepath.Join(m.Dir, "data"), "--socket=" + m.Socket,
 		"--port=" + strconv.Itoa(m.Port), "--bind-address=127.0.0.1", "--pid-file=" + filepath.Join(m.Dir, "pid"),
-		"--user=" + userName(), "--log-error=" + filepath.Join(m.Dir, "log"),
+		"--tmpdir=" + filepath.Join(m.Dir, "tmp"), "--user=" + userName(), "--log-error=" + filepath.Join(m.Dir, "log"),
 		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M", "--max-connections=50",
 	}, m.options...)
 	m.cmd = exec.Command(path, args...)
@@ -129,8 +136,30 @@ func (m *MariaDB) end(sig syscall.Signal) {
 	m.cmd = nil
 }
 
-// Freeze stops the server (SIGSTOP) so that connections hang; Thaw lets it go on.
-func (m *MariaDB) Freeze() { _ = m.cmd.Process.Signal(syscall.SIGSTOP) }
+// Freeze stops the server (SIGSTOP) so that connections hang, and returns when
+// all its threads have stopped; Thaw lets it go on.
+func (m *MariaDB) Freeze() {
+	m.t.Helper()
+	_ = m.cmd.Process.Signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(dbReady); !m.stopped(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.t.Fatal("mariadbd does not stop")
+		}
+	}
+}
+
+// stopped looks at the state of each thread, the letter behind its name.
+func (m *MariaDB) stopped() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", m.cmd.Process.Pid))
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		end := bytes.LastIndexByte(stat, ')')
+		if err == nil && (end < 0 || !bytes.HasPrefix(stat[end+1:], []byte(" T"))) {
+			return false
+		}
+	}
+	return len(threads) > 0
+}
 
 // Thaw lets a frozen server go on.
 func (m *MariaDB) Thaw() { _ = m.cmd.Process.Signal(syscall.SIGCONT) }

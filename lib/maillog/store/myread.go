@@ -118,6 +118,10 @@ func (db *mysqlDB) read(ctx context.Context, f func(session) error) error {
 			break
 		}
 	}
+	if mysqlpool.Code(err) == noTable && ctx.Err() == nil {
+		return sysexits.Errorf(sysexits.Data, "%w: restore it from a backup, or drop all tables that begin with %s and read the logs again",
+			db.fail(ctx, "searching", err), dayPrefix)
+	}
 	return db.fail(ctx, "searching", err)
 }
 

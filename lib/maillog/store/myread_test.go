@@ -39,7 +39,7 @@ func TestMySQLReaderNeedsOnlySelect(t *testing.T) {
 
 // A day that another program drops is gone from the next page on; the search
 // goes on.
-func TestMySQLDayDropped(t *testing.T) {
+func TestMySQLDayDroppedUnderASearch(t *testing.T) {
 	db := kinds[1].open(t)
 	const day = 86400000
 	var rows []*flat.Row

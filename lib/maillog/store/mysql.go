@@ -41,6 +41,14 @@ func openMySQLWith(where string, mode Mode, opt mysqlpool.Options) (*mysqlDB, er
 	if err != nil {
 		return nil, err
 	}
+	if opt.Log != nil {
+		for _, w := range cfg.Warnings {
+			opt.Log.Warn(w)
+		}
+	}
+	if mode == ReadOnly {
+		opt.Log = nil // an error names all hosts that failed
+	}
 	opt.Read = cmp.Or(opt.Read, mysqlSilence)
 	db := &mysqlDB{where: where, name: cfg.DBName, silence: opt.Read}
 	opt.Interpolate = true

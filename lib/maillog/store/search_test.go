@@ -241,6 +241,9 @@ func testSearchFindsWhatIsThere(t *testing.T, k kind) {
 			}
 			db = openAt(t, path, ReadOnly)
 		}
+		if k.name == "mysql" && state == "read-only" {
+			continue // a reader is the same whoever else writes
+		}
 		t.Run(state, func(t *testing.T) {
 			for i, w := range wantedOf(rows) {
 				if i%scale != 0 {

@@ -3,47 +3,58 @@
 //
 // # What it holds
 //
-// One SQLite file. A table maillog_YYYYMMDD for each UTC day that has rows,
-// with the columns of flat.Columns, clustered by id. The id begins with the
-// time of the row's first line, so a table grows at its end, rows of a time
-// span lie together, and "newest first" is a walk backwards. Beside the days:
-// positions (how far each input has been read), state (what the tracer has
-// open), changes (which rows the last commits have touched, for followers) and
-// meta (the version of all this).
+// A database: a SQLite file, or tables in MariaDB or MySQL; a backend each,
+// and everything that decides what is found is common to them. A table
+// maillog_YYYYMMDD for each UTC day that has rows, with the columns of
+// flat.Columns, clustered by id. The id begins with the time of the row's
+// first line, so a table grows at its end, rows of a time span lie together,
+// and "newest first" is a walk backwards. Beside the days: positions (how far
+// each input has been read), state (what the tracer has open), changes (which
+// rows the last commits have touched, for followers) and meta (the version of
+// all this). In MySQL their names begin with maillog_ too, as other programs
+// may have tables in the same database.
 //
 // # What bounds it
 //
-// Day tables grow until somebody drops them; whoever searches finds out from
-// sqlite_schema which there are. Positions are pruned to the newest
-// maxPositions, changes to the last keepCommits. A search holds a page of rows
-// and at most maxSpan ids, however many rows it passes.
+// Day tables grow until somebody drops them; whoever searches finds out which
+// there are. Positions are pruned to the newest maxPositions, changes to the
+// last keepCommits. A search holds a page of rows and at most maxSpan ids,
+// however many rows it passes, and no transaction for longer than it takes to
+// read a page, some two seconds where nothing is found.
 //
 // # What happens on restart
 //
 // A Batch is one transaction: rows, deletions, open state and input positions
 // are there together or not at all, so a writer that was killed goes on where
-// its last batch ended. The journal is a write-ahead log, so that searches and
-// the writer do not wait for each other, and each commit is synced
-// (synchronous=FULL): what was committed survives a power failure, and an
-// input that is acknowledged after the commit may be thrown away. At 5,000
-// rows a commit the sync costs less than a tenth.
+// its last batch ended. Searches and the writer do not wait for each other:
+// SQLite's journal is a write-ahead log, and MySQL's searches read a snapshot.
+// Each commit is synced: what was committed survives a power failure, and an
+// input that is acknowledged after the commit may be thrown away. For SQLite
+// that is synchronous=FULL, which at 5,000 rows a commit costs less than a
+// tenth; for MySQL it is the server's innodb_flush_log_at_trx_commit=1, its
+// default.
+//
+// One process at a time writes to a database; a second one is refused.
 //
 // A new day's table has only those secondary indexes that hold few rows until
-// Finish, which sorts the others once instead of growing them row by row. A search of a day without them
-// reads all of it; a day that a killed run left so is completed by the next
-// Finish. Days that have their indexes keep them.
+// Finish, which sorts the others once instead of growing them row by row. A
+// search of a day without them reads all of it; a day that a killed run left
+// so is completed by the next Finish. Days that have their indexes keep them.
 //
 // # What a tenant sees
 //
 // Query.Domain is a boundary, not a filter for convenience: everything that
-// leaves this package for a query with a domain has passed tenant.view.
+// leaves this package for a query with a domain has passed tenant.view, in
+// compiled.take. A backend only gives candidates.
 package store
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 
+	"github.com/rolmail/rolmail/lib/mysqlpool"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -79,13 +90,20 @@ type DB struct {
 // the user and the database. ReadWrite refuses a database that another
 // process is writing to (status TryAgain).
 func Open(where string, mode Mode) (*DB, error) {
+	return OpenLogged(where, mode, slog.New(slog.DiscardHandler))
+}
+
+// OpenLogged is Open with a log for what is doubtful about the way to the
+// database, such as a password that others may read, and, when it is opened
+// for writing, for what befalls its hosts.
+func OpenLogged(where string, mode Mode, log *slog.Logger) (*DB, error) {
 	typ, name, err := splitWhere(where)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{where: where}
 	if typ == "mysql" {
-		m, err := openMySQL(name, mode)
+		m, err := openMySQLWith(name, mode, mysqlpool.Options{Log: log})
 		if err != nil {
 			return nil, err
 		}

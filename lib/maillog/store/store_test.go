@@ -355,13 +355,17 @@ func TestDaysOfAYear(t *testing.T) { onBoth(t, testDaysOfAYear) }
 
 func testDaysOfAYear(t *testing.T, k kind) {
 	db := k.open(t)
+	days := 400 / scale
+	if k.name == "mysql" { // where making a table takes longer
+		days = 70
+	}
 	var rows []*flat.Row
-	for d := range int64(400 / scale) {
+	for d := range int64(days) {
 		rows = append(rows, row(noon-d*86400000, uint64(d), func(r *flat.Row) { r.QIDIn = "4gABC" }))
 	}
 	commit(t, db, &Batch{Rows: rows})
 	finish(t, db)
-	if got := find(t, db, &Query{QueueID: "4gABC"}); len(got) != 400/scale {
+	if got := find(t, db, &Query{QueueID: "4gABC"}); len(got) != days {
 		t.Errorf("%d rows", len(got))
 	}
 	day := int64(86400000)

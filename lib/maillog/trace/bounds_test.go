@@ -55,7 +55,7 @@ func TestEvictedMailsBecomeIncompleteRows(t *testing.T) {
 			t.Fatalf("%d legs are open, the bound is 100", n)
 		}
 	}
-	if n := f.tr.Stats().Evicted; n != 900 {
+	if n := f.tr.Stats().Evicted.Mails; n != 900 {
 		t.Errorf("%d evicted, want 900", n)
 	}
 	if len(rows) != 900 {

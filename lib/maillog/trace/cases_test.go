@@ -75,8 +75,10 @@ func TestHardCases(t *testing.T) {
 			if !c.ordered {
 				t.Run("swapped", c.swapped)
 			}
-			t.Run("cut", func(t *testing.T) { c.cut(t, false) })
-			t.Run("cut with rows put", func(t *testing.T) { c.cut(t, true) })
+			t.Run("put aside", c.aside)
+			t.Run("cut", func(t *testing.T) { c.cut(t, false, false) })
+			t.Run("cut and put aside", func(t *testing.T) { c.cut(t, false, true) })
+			t.Run("cut with rows put", func(t *testing.T) { c.cut(t, true, false) })
 			t.Run("replayed", c.replayed)
 		})
 	}
@@ -134,7 +136,7 @@ func (c *hardCase) swapped(t *testing.T) {
 
 // cut stops after every line in turn and goes on in a new tracer that knows
 // nothing but the saved state, as after a restart.
-func (c *hardCase) cut(t *testing.T, sync bool) {
+func (c *hardCase) cut(t *testing.T, sync, aside bool) {
 	for at := 0; at <= len(c.lines); at++ {
 		rows := keeper{}
 		p := maillog.NewParser(c.parse)
@@ -151,6 +153,9 @@ func (c *hardCase) cut(t *testing.T, sync bool) {
 		for i, l := range c.lines[:at] {
 			p.Parse(l, &ev)
 			first.Add(&ev)
+			if aside {
+				first.RestNow()
+			}
 			if i%2 == 0 { // state is saved in small steps as well as in one
 				first.Changes(save)
 			}
@@ -168,12 +173,36 @@ func (c *hardCase) cut(t *testing.T, sync bool) {
 		for _, l := range c.lines[at:] {
 			p.Parse(l, &ev)
 			second.Add(&ev)
+			if aside {
+				second.RestNow()
+			}
 		}
 		second.Sync()
+		if wrong := second.Check(); wrong != "" {
+			t.Fatalf("cut after line %d: %s", at, wrong)
+		}
 		if c.check(t, rows, nil); t.Failed() {
 			t.Fatalf("cut after line %d of %d", at, len(c.lines))
 		}
 	}
+}
+
+// aside puts every mail aside after every line.
+func (c *hardCase) aside(t *testing.T) {
+	rows := keeper{}
+	tr := trace.New(c.trace, rows)
+	p := maillog.NewParser(c.parse)
+	var ev maillog.Event
+	for _, l := range c.lines {
+		p.Parse(l, &ev)
+		tr.Add(&ev)
+		tr.RestNow()
+		if wrong := tr.Check(); wrong != "" {
+			t.Fatal(wrong)
+		}
+	}
+	tr.Sync()
+	c.check(t, rows, nil)
 }
 
 // replayed reads the log a second time into the same rows: nothing changes.

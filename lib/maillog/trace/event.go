@@ -78,6 +78,12 @@ func (l *leg) setSender(b []byte, queued bool) {
 // client handles smtpd's client= line, which begins a mail.
 func (t *Tracer) client(n *node, l *leg, ev *maillog.Event) {
 	if l.has(hasClient) {
+		// read again, long after the first time: the process's session has a mail
+		s := t.sessions[sessionKey{node: n, pid: ev.PID}.hash()]
+		if s != nil && s != l.sess && ev.PID != 0 && s.mails == 0 && s.sameClient(ev) {
+			s.mails++
+			t.dirty(&s.item)
+		}
 		return
 	}
 	l.flags |= hasClient

@@ -12,8 +12,7 @@ func (t *Tracer) settle(l *leg) {
 	default:
 		t.put(&l.item, qOpen)
 	}
-	for t.nlegs > t.opt.MaxLegs && t.evictLeg(l) {
-	}
+	t.keep = l
 }
 
 // done reports whether no more is to be expected of a leg than late lines.
@@ -41,45 +40,44 @@ func (l *leg) allFinal() bool {
 	return len(l.rcpts) > 0
 }
 
-// quiet is how long a mail may go without a line before it leaves the hot
-// queue.
-const quiet = 10 * 60 * 1_000_000
-
-// expire runs the timers.
+// expire runs the timers: those that wait for late lines by the clock that
+// goes on when no lines come, the others by that of the lines.
 func (t *Tracer) expire() {
+	now, log := t.clock.now, t.clock.log
 	linger, expect := t.opt.Linger.Microseconds(), t.opt.Expect.Microseconds()
-	t.eachDue(qDone, linger, t.opt.MaxLinger, func(it *item) { t.lingered(it.thing.(*leg), t.clock.now-it.at > linger) })
-	t.eachDue(qExpect, expect, 0, func(it *item) { t.finish(it.thing.(*leg).root()) })
-	t.eachDue(qMaybe, expect, t.opt.MaxLinger, func(it *item) { t.finish(it.thing.(*leg).root()) })
-	t.eachDue(qOpen, linger, 0, func(it *item) { t.opened(it.thing.(*leg)) })
-	t.eachDue(qActive, quiet, 0, func(it *item) {
-		if l := it.thing.(*leg); l.allFinal() {
-			t.lingered(l, true)
-		} else {
-			t.aside(it, qWaiting)
-		}
+	t.eachDue(qDone, now, linger, t.opt.MaxLinger, func(it *item) { t.lingered(it.thing.(*leg), now-it.at > linger) })
+	t.eachDue(qExpect, log, expect, 0, func(it *item) { t.finish(it.thing.(*leg).root()) })
+	t.eachDue(qMaybe, log, expect, t.opt.MaxLinger, func(it *item) { t.finish(it.thing.(*leg).root()) })
+	t.eachDue(qOpen, now, linger, 0, func(it *item) { t.opened(it.thing.(*leg)) })
+	t.noShelf = false
+	t.eachOld(t.opt.LegAge.Microseconds(), t.expireWaiting)
+	t.expireWaiting()
+	t.rest()
+	t.expireSessions()
+	t.eachDue(qScan, log, expect, 0, func(it *item) { t.loseScan(it.thing.(*scan)) })
+	t.eachDue(qRefused, log, expect, 0, func(it *item) {
+		delete(t.refused, it.thing.(*refusal).key)
+		t.release(it)
 	})
-	t.eachDue(qWaiting, t.opt.LegAge.Microseconds(), 0, func(it *item) {
-		t.stats.Evicted++
+	t.eachDue(qNote, log, expect, 0, func(it *item) { t.dropNote(it.thing.(*note)) })
+	t.eachDue(qFront, log, expect, t.opt.MaxScans, func(it *item) { t.dropFront(it.thing.(*front)) })
+}
+
+// expireWaiting gives up mails that have had no line for too long.
+func (t *Tracer) expireWaiting() {
+	t.eachDue(qWaiting, t.clock.log, t.opt.LegAge.Microseconds(), 0, func(it *item) {
+		t.stats.Expired.Mails++
 		t.finish(it.thing.(*leg).root())
 	})
-	t.expireSessions()
-	t.eachDue(qScan, expect, 0, func(it *item) { t.loseScan(it.thing.(*scan)) })
-	t.eachDue(qRefused, expect, 0, func(it *item) {
-		delete(t.refused, it.thing.(*refusal).key)
-		t.unqueue(it)
-	})
-	t.eachDue(qNote, expect, 0, func(it *item) { t.dropNote(it.thing.(*note)) })
-	t.eachDue(qFront, expect, t.opt.MaxScans, func(it *item) { t.dropFront(it.thing.(*front)) })
 }
 
 // endedLinger is how long an ended session waits for late lines.
 const endedLinger = 10 * 1_000_000
 
 func (t *Tracer) expireSessions() {
-	t.eachDue(qEnded, endedLinger, 0, func(it *item) { t.endSession(it.thing.(*session)) })
-	t.eachDue(qSession, t.opt.SessionIdle.Microseconds(), 0, func(it *item) {
-		t.stats.Evicted++
+	t.eachDue(qEnded, t.clock.now, endedLinger, 0, func(it *item) { t.endSession(it.thing.(*session)) })
+	t.eachDue(qSession, t.clock.log, t.opt.SessionIdle.Microseconds(), 0, func(it *item) {
+		t.stats.Expired.Sessions++
 		t.closeSession(it.thing.(*session))
 	})
 }
@@ -88,11 +86,11 @@ func (t *Tracer) expireSessions() {
 // when its session is over nothing will come any more.
 func (t *Tracer) opened(l *leg) {
 	if l.sess != nil && t.sessions[l.sess.key.hash()] == l.sess && !l.sess.ended {
-		t.put(&l.item, qOpen)
+		t.turn(l, qOpen)
 		return
 	}
 	if l.accepted() {
-		t.put(&l.item, qActive)
+		t.turn(l, qActive)
 		return
 	}
 	t.lingered(l, true)
@@ -109,23 +107,27 @@ func (t *Tracer) lingered(l *leg, waited bool) {
 		t.park(l)
 	case waited && t.clock.now-young <= t.opt.Linger.Microseconds():
 		t.park(l) // the youngest will finish it
-	case expects && t.clock.now-young <= t.opt.Expect.Microseconds():
-		t.put(&l.item, qExpect)
-	case maybe && waited && l.q != &t.byQueue[qMaybe] && t.clock.now-young <= t.opt.Expect.Microseconds():
-		t.put(&l.item, qMaybe)
+	case expects && t.clock.log-young <= t.opt.Expect.Microseconds():
+		t.turn(l, qExpect)
+	case maybe && waited && l.q != &t.byQueue[qMaybe] && t.clock.log-young <= t.opt.Expect.Microseconds():
+		t.turn(l, qMaybe)
 	default:
 		t.finish(root)
 	}
 }
 
-// park puts a leg aside that another leg of its chain will finish.
-func (t *Tracer) park(l *leg) { t.aside(&l.item, qParked) }
+// turn moves a leg to another queue for something else than a line, and makes
+// it young.
+func (t *Tracer) turn(l *leg, which int) {
+	t.put(&l.item, which)
+	t.dirty(&l.item)
+}
 
-// aside moves an item without making it young.
-func (t *Tracer) aside(it *item, which int) {
-	at := it.at
-	t.put(it, which)
-	it.at = at
+// park keeps a leg that another leg of its chain will finish.
+func (t *Tracer) park(l *leg) {
+	at := l.at
+	t.turn(l, qParked)
+	l.at = at
 }
 
 // survey looks over a chain: when it was last touched, whether a leg of it is
@@ -199,7 +201,8 @@ func (t *Tracer) drop(l *leg, depth int) {
 	}
 	for _, b := range l.notices {
 		if b.notice == l {
-			b.notice, b.dirty = nil, true
+			b.notice = nil
+			t.dirty(&b.item)
 			if b.parent.IsZero() {
 				b.parent = l.row
 			}
@@ -223,13 +226,13 @@ func (t *Tracer) drop(l *leg, depth int) {
 		}
 		t.releaseSession(l.sess)
 	}
-	t.tombs.put(tomb{key: mix(l.hash, l.node().hash), us: l.last, row: l.row})
+	t.bury(tomb{key: mix(l.hash, l.node().hash), us: l.last, row: l.row})
 	t.unlink(l)
 }
 
 // unlink takes a leg out of the tables and keeps it for the next.
 func (t *Tracer) unlink(l *leg) {
-	t.unqueue(&l.item)
+	t.release(&l.item)
 	if at := t.legs[l.hash]; at == l {
 		if l.next == nil {
 			delete(t.legs, l.hash)
@@ -245,9 +248,6 @@ func (t *Tracer) unlink(l *leg) {
 		}
 	}
 	t.nlegs--
-	if l.stored {
-		t.forget('L', l.serial)
-	}
 	if len(t.freeLegs) >= 4096 || cap(l.rcpts) > 16 {
 		return
 	}
@@ -258,15 +258,34 @@ func (t *Tracer) unlink(l *leg) {
 	t.freeLegs = append(t.freeLegs, l)
 }
 
-// evictLeg makes room for one more. What it held becomes an incomplete row.
+// makeRoom gives up legs while there are too many.
+func (t *Tracer) makeRoom() {
+	for t.nlegs+t.shelf.legs > t.opt.MaxLegs || t.nlegs > t.opt.MaxAtHand {
+		if !t.evictLeg(t.keep) {
+			break
+		}
+	}
+	t.keep = nil
+}
+
+// evictLeg makes room for one more: what is done before what waits, and of each
+// the oldest. What it held becomes an incomplete row.
 func (t *Tracer) evictLeg(keep *leg) bool {
 	for _, q := range [...]int{qMaybe, qDone, qExpect, qWaiting, qOpen, qActive, qParked} {
 		it := t.byQueue[q].head
-		for it != nil && it.thing.(*leg).root() == keep.root() {
+		for it != nil && keep != nil && it.thing.(*leg).root() == keep.root() {
 			it = it.next
 		}
+		if q == qWaiting && t.nlegs <= t.opt.MaxAtHand && t.shelf.n > 0 && (it == nil || t.shelf.entry(t.shelf.heap[0]).at < it.at) {
+			id := t.shelf.heap[0]
+			if _, ok := t.fromShelf(id); !ok {
+				return false
+			}
+			t.takeBack(id)
+			it = t.oldest()
+		}
 		if it != nil {
-			t.stats.Evicted++
+			t.stats.Evicted.Mails++
 			t.finish(it.thing.(*leg).root())
 			return true
 		}
@@ -274,30 +293,12 @@ func (t *Tracer) evictLeg(keep *leg) bool {
 	return false
 }
 
-// Sync puts the rows of everything that is open and has changed since they
-// were last put.
-func (t *Tracer) Sync() {
-	if t.pending != nil {
-		t.relink()
-	}
-	for _, q := range [...]int{qOpen, qActive, qWaiting, qDone, qExpect, qMaybe, qParked} {
-		for it := t.byQueue[q].head; it != nil; it = it.next {
-			if l := it.thing.(*leg); l.from == nil && l.fresh {
-				t.rows(l, false)
-				l.dirty = true
-			}
+// oldest is the one of the legs just taken back that has waited longest.
+func (t *Tracer) oldest() (it *item) {
+	for i := range t.link.all {
+		if l, ok := t.link.all[i].it.thing.(*leg); ok && l.q == &t.byQueue[qWaiting] && (it == nil || l.at < it.at) {
+			it = &l.item
 		}
 	}
-	for it := t.byQueue[qScan].head; it != nil; it = it.next {
-		if sc := it.thing.(*scan); (sc.putAt == 0 || sc.dirty) && sc.whole() {
-			t.scanRows(sc, false)
-			sc.dirty = true
-		}
-	}
-	for it := t.byQueue[qEnded].head; it != nil; it = it.next {
-		if s := it.thing.(*session); s.fresh && s.refs <= 0 {
-			t.sessionRow(s)
-			s.dirty = true
-		}
-	}
+	return it
 }

@@ -1,7 +1,9 @@
 package trace
 
 import (
+	"encoding/binary"
 	"math/bits"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/rolmail/rolmail/lib/maillog"
@@ -50,43 +52,42 @@ func (h *idHash) id(ms int64) flat.ID {
 	return flat.MakeID(ms, h.a, h.b)
 }
 
-// tombs remember mails that are done, so that a late line does not look like
-// another mail and a notice still finds its parent. It is a cache of fixed
-// size: two places for each hash, the older one goes.
-type tombs struct {
-	at [][2]tomb
+// hashKey is what the tables of open things are hashed with: random, since
+// strangers choose queue ids, and saved with the state, which has such hashes
+// in it.
+type hashKey [2]uint64
+
+func newHashKey() hashKey { return hashKey{rand.Uint64(), rand.Uint64()} }
+
+// sum is a hash of b: eight bytes at a time, each folded from a full
+// multiplication.
+func (k *hashKey) sum(b []byte) uint64 {
+	h := k[0] ^ uint64(len(b))*idMulA
+	for len(b) > 8 {
+		hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b), k[1]|1)
+		h = hi ^ lo
+		b = b[8:]
+	}
+	var w uint64
+	switch n := len(b); {
+	case n == 8:
+		w = binary.LittleEndian.Uint64(b)
+	case n >= 4:
+		w = uint64(binary.LittleEndian.Uint32(b)) | uint64(binary.LittleEndian.Uint32(b[n-4:]))<<32
+	case n > 0:
+		w = uint64(b[0]) | uint64(b[n/2])<<8 | uint64(b[n-1])<<16
+	}
+	hi, lo := bits.Mul64(h^w, k[1]|1)
+	h = hi ^ lo
+	hi, lo = bits.Mul64(h^k[1], idMulB)
+	return hi ^ lo
 }
 
-type tomb struct {
-	key uint64 // hash of host and queue id
-	us  int64  // log time of the mail's last line
-	row flat.ID
-}
-
-const tombSets = 1 << 14 // 32,768 mails, 1 MiB
-
-func (ts *tombs) put(tb tomb) {
-	if ts.at == nil {
-		ts.at = make([][2]tomb, tombSets)
-	}
-	set := &ts.at[tb.key%tombSets]
-	if set[0].key != tb.key {
-		set[1] = set[0]
-	}
-	set[0] = tb
-}
-
-func (ts *tombs) get(key uint64) *tomb {
-	if ts.at == nil {
-		return nil
-	}
-	set := &ts.at[key%tombSets]
-	for i := range set {
-		if set[i].key == key && key != 0 {
-			return &set[i]
-		}
-	}
-	return nil
+// mix combines two hashes.
+func mix(a, b uint64) uint64 {
+	a ^= b * 0x9E3779B97F4A7C15
+	a ^= a >> 29
+	return a * 0xBF58476D1CE4E5B9
 }
 
 // prints remembers lines by their fingerprints, so that one that comes again,

@@ -11,20 +11,17 @@ import (
 type leg struct {
 	item
 	arena
-	serial uint64
-	stored bool // in the state of an earlier Changes
-	dirty  bool // changed since the last Changes
-	fresh  bool // its rows would differ from what was put
 
-	hash  uint64 // of the queue id
-	next  *leg   // other legs with that hash
-	in    *node  // smtpd or pickup that took it
-	own   *node  // the instance whose queue it is in
-	sess  *session
-	from  *leg // the leg before, when joined
-	to    []*leg
-	scan  []*scan
-	waits []uint64 // keys in Tracer.wait that name it
+	hash   uint64 // of the queue id
+	next   *leg   // other legs with that hash
+	in     *node  // smtpd or pickup that took it
+	own    *node  // the instance whose queue it is in
+	sess   *session
+	from   *leg   // the leg before, when joined
+	joined uint64 // in the order of t.next: legs are in from.to in this order
+	to     []*leg
+	scan   []*scan
+	waits  []uint64 // keys in Tracer.wait that name it
 
 	notice   *leg    // what this bounce or delay notice is about
 	parent   flat.ID // the row of that leg which it is about
@@ -159,6 +156,7 @@ const longAfter = 5 * 60 * 1_000_000
 // is a late one of a mail long done.
 func (t *Tracer) leg(n *node, ev *maillog.Event) *leg {
 	h := t.hash(ev.QID)
+	t.wake(h)
 	l := t.legs[h]
 	if l != nil && (l.next != nil || l.own != n && l.in != n || string(l.bytes(l.qid)) != string(ev.QID)) {
 		l = t.find(h, n, ev) // not just the one
@@ -237,9 +235,10 @@ func (t *Tracer) split(l *leg, n *node, ev *maillog.Event) *leg {
 	if c.sess != nil && c.sess.open == l {
 		c.sess.open, c.sess.lastLeg = c, c.serial
 	}
-	c.dirty, l.dirty = true, true
+	t.dirty(&c.item)
+	t.dirty(&l.item)
 	c.lines = 1 // l keeps its count: a row only grows
-	l.root().fresh = true
+	t.fresh(&l.root().item)
 	t.settle(l)
 	return c
 }
@@ -303,14 +302,8 @@ func (l *leg) node() *node {
 }
 
 func (t *Tracer) newLeg(h uint64, n *node, ev *maillog.Event) *leg {
-	var l *leg
-	if k := len(t.freeLegs); k > 0 {
-		l, t.freeLegs = t.freeLegs[k-1], t.freeLegs[:k-1]
-	} else {
-		l = &leg{}
-	}
-	t.serial++
-	l.serial, l.thing, l.hash = t.serial, l, h
+	l := t.blankLeg()
+	l.serial, l.hash = t.next(), h
 	l.size, l.nrcpt = -1, -1
 	l.first, l.last = ev.Time, ev.Time
 	l.set(&l.qid, ev.QID)
@@ -319,11 +312,34 @@ func (t *Tracer) newLeg(h uint64, n *node, ev *maillog.Event) *leg {
 	} else {
 		l.in = n
 	}
-	l.next, t.legs[h] = t.legs[h], l
-	t.nlegs++
+	t.tabulate(l)
 	t.put(&l.item, qOpen)
 	t.resolve(h, ev.QID)
 	return l
+}
+
+func (t *Tracer) blankLeg() (l *leg) {
+	if k := len(t.freeLegs); k > 0 {
+		l, t.freeLegs = t.freeLegs[k-1], t.freeLegs[:k-1]
+	} else {
+		l = &leg{}
+	}
+	l.thing = l
+	return l
+}
+
+// tabulate makes a leg known by its queue id: the newest comes first.
+func (t *Tracer) tabulate(l *leg) {
+	t.nlegs++
+	at := t.legs[l.hash]
+	if at == nil || at.serial < l.serial {
+		l.next, t.legs[l.hash] = at, l
+		return
+	}
+	for at.next != nil && at.next.serial > l.serial {
+		at = at.next
+	}
+	l.next, at.next = at.next, l
 }
 
 // touch notes that a line belongs to the leg.
@@ -333,8 +349,8 @@ func (l *leg) touch(t *Tracer, ev *maillog.Event) {
 	if !l.seen {
 		l.lines++
 	}
-	l.dirty = true
-	l.root().fresh = true
+	t.dirty(&l.item)
+	t.fresh(&l.root().item)
 	if l.dead > maxDead {
 		l.compact(l.eachRef)
 	}

@@ -1,6 +1,8 @@
 package trace
 
 import (
+	"slices"
+
 	"github.com/rolmail/rolmail/lib/maillog"
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
@@ -16,6 +18,7 @@ type waiter struct {
 	note   *note  // what Dovecot said of a mail it was handed
 	front  *front // before-queue filter: the session the awaited mail came in by
 	us     int64
+	seq    uint64 // of t.next: waiters for one thing have their turns in this order
 }
 
 // skew is how far the clocks of two hosts may be apart, microseconds, for
@@ -33,9 +36,37 @@ func (t *Tracer) await(key uint64, w waiter) {
 		}
 		w.leg.waits = append(w.leg.waits, key)
 	case w.scan != nil:
+		for _, x := range t.wait[key] {
+			if x.scan == w.scan && x.after == w.after {
+				return
+			}
+		}
 		w.scan.waits = append(w.scan.waits, key)
 	}
-	t.wait[key] = append(t.wait[key], w)
+	w.seq = t.next()
+	switch {
+	case w.note != nil:
+		w.note.seq = w.seq
+	case w.front != nil:
+		w.front.seq = w.seq
+	}
+	t.hang(key, w)
+}
+
+// hang puts a waiter where its turn is.
+func (t *Tracer) hang(key uint64, w waiter) {
+	ws := t.wait[key]
+	i := len(ws)
+	for i > 0 && ws[i-1].seq > w.seq {
+		i--
+	}
+	t.wait[key] = slices.Insert(ws, i, w)
+}
+
+// next is a number that no thing has yet.
+func (t *Tracer) next() uint64 {
+	t.serial++
+	return t.serial
 }
 
 // unawait removes the waiters of one owner.
@@ -59,6 +90,7 @@ func (t *Tracer) unawait(keys []uint64, mine func(*waiter) bool) {
 
 // resolve tries the waiters for a queue id.
 func (t *Tracer) resolve(h uint64, qid []byte) {
+	t.wake(h)
 	for i := 0; i < len(t.wait[h]); i++ {
 		w := t.wait[h][i]
 		var found bool
@@ -111,6 +143,7 @@ func (t *Tracer) resolveLeg(w waiter, h uint64, qid []byte) bool {
 // the one.
 func (t *Tracer) only(h uint64, qid []byte, ok func(*leg) bool) *leg {
 	var found *leg
+	t.wake(h)
 	for l := t.legs[h]; l != nil; l = l.next {
 		if l.str(l.qid) != string(qid) || !ok(l) {
 			continue
@@ -176,7 +209,7 @@ func (l *leg) affirms(p *leg) bool {
 // shortAgain tries the edges of a leg with a short id once more when there is
 // more known of it.
 func (t *Tracer) shortAgain(l *leg) {
-	if l.from == nil && l.short() && len(t.wait[l.hash]) > 0 {
+	if l.from == nil && l.short() {
 		t.resolve(l.hash, l.bytes(l.qid))
 	}
 }
@@ -195,7 +228,11 @@ const maxChain = 60
 // join makes c the leg after p.
 func (t *Tracer) join(p, c *leg, via evidence) {
 	if c.from == p {
-		c.via = min(c.via, via)
+		if via < c.via {
+			c.via = via
+			t.dirty(&c.item)
+			t.fresh(&c.root().item)
+		}
 		return
 	}
 	if c.from != nil {
@@ -208,11 +245,14 @@ func (t *Tracer) join(p, c *leg, via evidence) {
 	if root == c || root.from != nil {
 		return // a loop
 	}
-	c.from, c.via = p, via
+	c.from, c.via, c.joined = p, via, t.next()
 	p.to = append(p.to, c)
 	root.ids = append(root.ids, c.ids...)
 	c.ids = nil
-	root.fresh, c.dirty, p.dirty, root.dirty = true, true, true, true
+	t.fresh(&root.item)
+	for _, l := range [...]*leg{c, p, root} {
+		t.dirty(&l.item)
+	}
 	t.settle(c)
 	t.settle(p)
 }
@@ -243,7 +283,10 @@ func (t *Tracer) unjoin(c *leg) {
 		}
 	}
 	c.from, c.via = nil, viaNone
-	p.root().fresh, c.fresh, p.dirty, c.dirty = true, true, true, true
+	for _, l := range [...]*leg{p, c} {
+		t.fresh(&l.root().item)
+		t.dirty(&l.item)
+	}
 }
 
 // passedOn notes where a delivered recipient went on to.
@@ -292,6 +335,7 @@ func (t *Tracer) awaitNotice(l *leg) {
 	qid := l.str(l.noticeQID)
 	h := t.hash([]byte(qid))
 	t.await(mix(h, 'N'), waiter{leg: l, notice: true, us: l.noticeAt})
+	t.wake(h)
 	for b := t.legs[h]; b != nil; b = b.next {
 		if b.str(b.qid) == qid {
 			t.resolveNotices(b)
@@ -304,13 +348,16 @@ func (t *Tracer) resolveNotices(b *leg) {
 	if b.notice != nil || b.has(hasClient|hasPickup) {
 		return
 	}
+	t.wake(mix(b.hash, 'N'))
 	for _, w := range t.wait[mix(b.hash, 'N')] {
 		if w.leg == b || w.leg.host() != b.host() || w.us < b.first-skew || w.us > b.last+skew {
 			continue
 		}
 		b.notice = w.leg
 		w.leg.notices = append(w.leg.notices, b)
-		b.fresh, b.dirty = true, true
+		t.fresh(&w.leg.root().item) // its rows tell which of them the notice is about
+		t.fresh(&b.item)
+		t.dirty(&b.item)
 		return
 	}
 }
@@ -318,9 +365,12 @@ func (t *Tracer) resolveNotices(b *leg) {
 // lateNotice gives a bounce its parent when the mail is long done.
 func (t *Tracer) lateNotice(n *node, ev *maillog.Event, tb *tomb) {
 	h := t.hash(ev.NewQID)
+	t.wake(h)
 	for b := t.legs[h]; b != nil; b = b.next {
 		if b.str(b.qid) == string(ev.NewQID) && b.host() == n.host && b.notice == nil {
-			b.parent, b.fresh, b.dirty = tb.row, true, true
+			b.parent = tb.row
+			t.fresh(&b.item)
+			t.dirty(&b.item)
 		}
 	}
 }
@@ -333,7 +383,6 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 		return false
 	}
 	s := w.front.s
-	s.frontQID, s.dirty = ref{}, true
 	for _, f := range [...]struct {
 		dst *ref
 		src ref
@@ -353,8 +402,9 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 	}
 	l.origIP, l.origName = ref{}, ref{}
 	l.via = viaProxy
-	l.root().fresh, l.dirty = true, true
-	t.unqueue(&w.front.item)
+	t.fresh(&l.root().item)
+	t.dirty(&l.item)
+	t.release(&w.front.item)
 	t.releaseSession(s)
 	return true
 }
@@ -362,16 +412,19 @@ func (t *Tracer) resolveFront(w waiter, h uint64, qid []byte) bool {
 // dropFront gives up waiting for the mail behind a before-queue filter.
 func (t *Tracer) dropFront(f *front) {
 	t.unawait([]uint64{f.key}, func(w *waiter) bool { return w.front == f })
-	t.unqueue(&f.item)
-	f.s.frontQID, f.s.dirty = ref{}, true
+	t.release(&f.item)
 	t.releaseSession(f.s)
 }
 
 // releaseSession ends what a leg or an edge needed of a session.
 func (t *Tracer) releaseSession(s *session) {
 	s.refs--
-	if s.refs <= 0 && t.sessions[s.key.hash()] != s {
+	switch {
+	case s.refs > 0:
+	case t.sessions[s.key.hash()] != s:
 		t.sessionDone(s)
+	case s.stale:
+		t.fresh(&s.item)
 	}
 }
 

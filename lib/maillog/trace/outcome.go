@@ -278,7 +278,7 @@ func (t *Tracer) brokenRow(l *leg, final bool) {
 	s := l.sess
 	over := s != nil && (s.ended || s.isLost) || l.has(isCanceled|breakSeen)
 	if !over && !final {
-		l.fresh = true // the end of the session will tell
+		t.fresh(&l.item) // the end of the session will tell
 		return
 	}
 	r := &t.row

@@ -148,21 +148,24 @@ func (t *Tracer) tooManyRejects(s *session) {
 }
 
 // front is a session whose mail went through a before-queue filter and is
-// known by the queue id that its next hop gave it.
+// known by the queue id that its next hop gave it. It needs the session.
 type front struct {
 	item
-	key uint64
+	key uint64 // hash of qid
+	seq uint64 // of its waiter
 	s   *session
+	qid string
+	us  int64
 }
 
-// awaitFront looks for the mail of s.frontQID. It needs the session until then.
-func (t *Tracer) awaitFront(s *session) {
-	qid := []byte(s.str(s.frontQID))
-	f := &front{key: t.hash(qid), s: s}
-	f.thing = f
+// awaitFront looks for the mail with a queue id.
+func (t *Tracer) awaitFront(s *session, qid []byte, us int64) {
+	f := &front{key: t.hash(qid), s: s, qid: string(qid), us: us}
+	f.thing, f.serial = f, t.next()
 	s.refs++
 	t.put(&f.item, qFront)
-	t.await(f.key, waiter{front: f, us: s.frontAt})
+	t.dirty(&f.item)
+	t.await(f.key, waiter{front: f, us: us})
 	t.resolve(f.key, qid)
 }
 
@@ -177,6 +180,7 @@ type refusal struct {
 // keeps its row until the scan comes.
 func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
 	key := mix(t.hash(ev.AmID), 'A')
+	t.wake(key)
 	for _, w := range t.wait[key] {
 		if w.scan != nil && w.scan.matches(r.Sender, r.Rcpt) {
 			w.scan.fill(r, w.scan.result(r.Rcpt))
@@ -189,10 +193,11 @@ func (t *Tracer) holdForVerdict(ev *maillog.Event, r *flat.Row) {
 		return
 	}
 	if old := t.refused[key]; old != nil {
-		t.unqueue(&old.item)
+		t.release(&old.item)
 	}
 	f := &refusal{key: key, row: r.Clone()}
-	f.thing = f
+	f.thing, f.serial = f, t.next()
+	t.dirty(&f.item)
 	t.refused[key] = f
 	t.put(&f.item, qRefused)
 }
@@ -207,7 +212,7 @@ func (t *Tracer) explain(sc *scan) bool {
 	sc.fill(f.row, sc.result(f.row.Rcpt))
 	f.row.Lines++
 	t.emit(f.row)
-	t.unqueue(&f.item)
+	t.release(&f.item)
 	delete(t.refused, key)
 	return true
 }
@@ -225,8 +230,6 @@ func (t *Tracer) proxy(n *node, ev *maillog.Event) {
 	}
 	s.mails++
 	if len(ev.RemoteQID) > 0 && maillog.QueueID(ev.RemoteQID) {
-		s.set(&s.frontQID, ev.RemoteQID)
-		s.frontAt = ev.Time
-		t.awaitFront(s)
+		t.awaitFront(s, ev.RemoteQID, ev.Time)
 	}
 }

@@ -25,12 +25,13 @@ func (t *Tracer) rows(root *leg, final bool) {
 		t.rowsOf(root.notice)
 		t.depth--
 	}
-	root.fresh = false
+	t.shown(&root.item)
 	t.ids = t.ids[:0]
 	defer t.withdraw(root, final)
 	if root.probe() {
 		return
 	}
+	root.unnoticed(0)
 	var buf [8]hop
 	n := t.walk(append(buf[:0], hop{l: root}), final)
 	if n == 0 {
@@ -51,10 +52,6 @@ func (t *Tracer) walk(path []hop, final bool) int {
 		for i := range c.rcpts {
 			c.rcpts[i].child = nil
 		}
-	}
-	l.row = flat.ID{}
-	for _, b := range l.notices {
-		b.parentAt = 0
 	}
 	for i := range l.rcpts {
 		path[len(path)-1].p = &l.rcpts[i]
@@ -213,7 +210,7 @@ func (t *Tracer) mailRow(path []hop, final bool) {
 	r.ID = t.mailID(root, r.Rcpt, r.OrigTo)
 	t.ids = append(t.ids, r.ID)
 	for _, h := range path {
-		h.l.noticed(r)
+		t.noticed(h.l, r)
 	}
 	t.emit(r)
 }
@@ -244,9 +241,22 @@ func (t *Tracer) mailID(root *leg, rcpt, origTo string) flat.ID {
 	return h.id(root.first / 1000)
 }
 
+// unnoticed forgets which rows notices about a chain are about.
+func (l *leg) unnoticed(depth int) {
+	l.row = flat.ID{}
+	for _, b := range l.notices {
+		b.parentAt = 0
+	}
+	if depth < maxChain {
+		for _, c := range l.to {
+			c.unnoticed(depth + 1)
+		}
+	}
+}
+
 // noticed notes that r is the row which notices about this leg are about: of
 // several recipients the one that failed last before the notice.
-func (l *leg) noticed(r *flat.Row) {
+func (t *Tracer) noticed(l *leg, r *flat.Row) {
 	failed := r.Outcome == flat.Bounced || r.Outcome == flat.Expired || r.Outcome == flat.Deferred
 	if l.row.IsZero() || failed {
 		l.row = r.ID
@@ -259,8 +269,9 @@ func (l *leg) noticed(r *flat.Row) {
 		if at > b.parentAt && at <= b.first+slack {
 			b.parentAt = at
 			if b.parent != r.ID {
-				b.parent, b.dirty = r.ID, true
-				b.root().fresh = true
+				b.parent = r.ID
+				t.dirty(&b.item)
+				t.fresh(&b.root().item)
 			}
 		}
 	}
@@ -269,15 +280,18 @@ func (l *leg) noticed(r *flat.Row) {
 // rowsOf sees to it that a leg's notices know what they are about.
 func (t *Tracer) rowsOf(l *leg) {
 	root := l.root()
-	if !root.fresh && !l.row.IsZero() {
+	if root.freshAt == 0 && !l.row.IsZero() {
 		return
 	}
-	was, sink, ids, rows, fresh := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats.Rows, root.fresh
+	was, sink, ids, stats, fresh := t.row, t.sink, append([]flat.ID(nil), t.ids...), t.stats, root.freshAt > 0
 	kept := append([]flat.ID(nil), root.ids...)
 	t.sink = nowhere{}
 	t.rows(root, false)
-	root.ids, root.fresh = kept, fresh
-	t.row, t.sink, t.ids, t.stats.Rows = was, sink, append(t.ids[:0], ids...), rows
+	root.ids = kept
+	if fresh {
+		t.fresh(&root.item)
+	}
+	t.row, t.sink, t.ids, t.stats = was, sink, append(t.ids[:0], ids...), stats
 }
 
 type nowhere struct{}

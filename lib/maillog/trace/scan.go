@@ -15,15 +15,13 @@ import (
 type scan struct {
 	item
 	arena
-	serial uint64
-	stored bool
-	dirty  bool
 
-	key   uint64 // host, process, log id
-	node  *node
-	pid   int64
-	leg   *leg
-	waits []uint64
+	key    uint64 // host, process, log id
+	node   *node
+	pid    int64
+	leg    *leg
+	joined uint64 // as in leg
+	waits  []uint64
 
 	results     []result
 	first, last int64
@@ -74,6 +72,7 @@ func (sc *scan) eachRef(f func(*ref)) {
 func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 	t.amavis = true
 	key := mix(mix(n.hash, t.hash(ev.Scan.AmID)), uint64(ev.PID))
+	t.wake(key)
 	sc := t.scans[key]
 	if sc != nil && sc.str(sc.amid) != string(ev.Scan.AmID) {
 		sc = nil
@@ -83,18 +82,13 @@ func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 		sc = nil
 	}
 	if sc == nil {
-		t.serial++
-		if n := len(t.freeScan); n > 0 {
-			sc, t.freeScan = t.freeScan[n-1], t.freeScan[:n-1]
-		} else {
-			sc = &scan{}
-		}
-		sc.serial, sc.key, sc.node, sc.pid, sc.first, sc.last, sc.thing = t.serial, key, n, ev.PID, ev.Time, ev.Time, sc
+		sc = t.blankScan()
+		sc.serial, sc.key, sc.node, sc.pid, sc.first, sc.last = t.next(), key, n, ev.PID, ev.Time, ev.Time
 		sc.set(&sc.amid, ev.Scan.AmID)
 		t.scans[key] = sc
 		t.put(&sc.item, qScan)
-		for len(t.scans) > t.opt.MaxScans && t.byQueue[qScan].head != nil {
-			t.stats.Evicted++
+		for t.byQueue[qScan].n > t.opt.MaxScans {
+			t.stats.Evicted.Scans++
 			t.loseScan(t.byQueue[qScan].head.thing.(*scan))
 		}
 	}
@@ -102,15 +96,26 @@ func (t *Tracer) amavisEvent(n *node, ev *maillog.Event) {
 	if !sc.prints.again(t.print(ev)) {
 		sc.lines++
 	}
-	sc.dirty = true
+	t.dirty(&sc.item)
+	t.fresh(&sc.item)
 	if sc.leg != nil {
-		sc.leg.root().fresh = true
+		t.fresh(&sc.leg.root().item)
 	}
 	if ev.Kind == maillog.KindAmavisPart {
 		t.piece(sc, ev)
 		return
 	}
 	t.result(sc, ev)
+}
+
+func (t *Tracer) blankScan() (sc *scan) {
+	if n := len(t.freeScan); n > 0 {
+		sc, t.freeScan = t.freeScan[n-1], t.freeScan[:n-1]
+	} else {
+		sc = &scan{}
+	}
+	sc.thing = sc
+	return sc
 }
 
 // maxParts bounds the pieces of one record; 64 KiB at 980 bytes each.
@@ -282,6 +287,7 @@ func (sc *scan) agrees(l *leg) bool {
 func (t *Tracer) resolveAmID(key uint64) {
 	var sc *scan
 	var l *leg
+	t.wake(key)
 	for _, w := range t.wait[key] {
 		if w.scan != nil && w.scan.leg == nil {
 			sc = w.scan
@@ -299,10 +305,11 @@ func (t *Tracer) attach(sc *scan, l *leg) {
 		return
 	}
 	t.withdrawScan(sc)
-	sc.leg = l
+	sc.leg, sc.joined = l, t.next()
 	l.scan = append(l.scan, sc)
-	l.dirty, sc.dirty = true, true
-	l.root().fresh = true
+	t.dirty(&l.item)
+	t.dirty(&sc.item)
+	t.fresh(&l.root().item)
 	t.unawait(sc.waits, func(w *waiter) bool { return w.scan == sc })
 	sc.waits = sc.waits[:0]
 	t.unqueue(&sc.item)
@@ -359,7 +366,7 @@ func (sc *scan) fill(r *flat.Row, x *result) {
 		r.ScanMS = x.ms
 	}
 	if r.Subject == "" {
-		r.Subject = sc.str(x.subject)
+		r.Subject = strings.ReplaceAll(sc.str(x.subject), `""`, `"`) // as Amavis's macro dquote doubled them
 	}
 	if r.ClientPort == "" && r.ClientIP == sc.str(sc.clientIP) {
 		r.ClientPort = sc.str(x.port)
@@ -372,13 +379,10 @@ func (sc *scan) fill(r *flat.Row, x *result) {
 // dropScan forgets a scan without a row.
 func (t *Tracer) dropScan(sc *scan) {
 	t.unawait(sc.waits, func(w *waiter) bool { return w.scan == sc })
-	t.unqueue(&sc.item)
 	if t.scans[sc.key] == sc {
 		delete(t.scans, sc.key)
 	}
-	if sc.stored {
-		t.forget('A', sc.serial)
-	}
+	t.release(&sc.item)
 	if len(t.freeScan) < 1024 {
 		a, x, w, p := sc.arena, sc.results[:0], sc.waits[:0], sc.parts[:0]
 		a.reset()
@@ -391,6 +395,7 @@ func (t *Tracer) dropScan(sc *scan) {
 func (t *Tracer) forgetScan(sc *scan) {
 	if sc.leg != nil {
 		delete(t.scans, sc.key)
+		t.dirty(&sc.item)
 		return
 	}
 	t.loseScan(sc)

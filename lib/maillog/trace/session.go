@@ -25,12 +25,9 @@ func (k sessionKey) hash() uint64 {
 type session struct {
 	item
 	arena
-	key    sessionKey
-	serial uint64
-	stored bool // in the state of an earlier Changes
-	dirty  bool // changed since the last Changes
-	shown  bool // its row has been put
-	fresh  bool // its row would differ from what was put
+	key   sessionKey
+	shown bool // its row has been put
+	stale bool // its row would differ from what was put
 
 	first, last int64 // log time of its lines, microseconds
 	lines       int32
@@ -54,7 +51,7 @@ type session struct {
 	clientName, clientIP, clientPort ref
 	helo, proto, tls, saslUser       ref
 	stage, text                      ref // of the break, or of the failed login
-	frontQID                         ref // of the mail that a before-queue filter passed on, while awaited
+	frontQID                         ref // in old state: a front
 	holdText, holdSender             ref // of a hold action before the queue id
 	holdRcpt, holdStage              ref
 	frontAt                          int64
@@ -74,18 +71,23 @@ func (s *session) eachRef(f func(*ref)) {
 func (t *Tracer) session(k sessionKey, ev *maillog.Event) *session {
 	s := t.sessions[k.hash()]
 	if s == nil {
-		t.serial++
-		if n := len(t.freeSess); n > 0 {
-			s, t.freeSess = t.freeSess[n-1], t.freeSess[:n-1]
-		} else {
-			s = &session{}
-		}
-		s.key, s.serial, s.first, s.last, s.thing = k, t.serial, ev.Time, ev.Time, s
+		s = t.blankSession()
+		s.key, s.serial, s.first, s.last = k, t.next(), ev.Time, ev.Time
 		t.sessions[k.hash()] = s
 		for len(t.sessions) > t.opt.MaxSessions && t.evictSession() {
 		}
 	}
 	t.touchSession(s, ev)
+	return s
+}
+
+func (t *Tracer) blankSession() (s *session) {
+	if n := len(t.freeSess); n > 0 {
+		s, t.freeSess = t.freeSess[n-1], t.freeSess[:n-1]
+	} else {
+		s = &session{}
+	}
+	s.thing = s
 	return s
 }
 
@@ -100,7 +102,7 @@ func (t *Tracer) evictSession() bool {
 	} else {
 		return false
 	}
-	t.stats.Evicted += int64(before - len(t.sessions))
+	t.stats.Evicted.Sessions += int64(before - len(t.sessions))
 	return true
 }
 
@@ -127,9 +129,11 @@ func (t *Tracer) touchSession(s *session, ev *maillog.Event) {
 	if !s.prints.again(t.print(ev)) {
 		s.lines++
 	}
-	s.dirty, s.fresh = true, true
+	s.stale = true
+	t.dirty(&s.item)
+	t.fresh(&s.item)
 	if s.open != nil && s.open.unqueued() {
-		s.open.root().fresh = true
+		t.fresh(&s.open.root().item)
 	}
 	if s.dead > maxDead {
 		s.compact(s.eachRef)
@@ -323,6 +327,7 @@ func (t *Tracer) closeSession(s *session) {
 	s.ended = true
 	t.put(&s.item, qEnded)
 	if s.refs > 0 {
+		t.dirty(&s.item)
 		return // the last leg will call sessionDone
 	}
 	t.sessionDone(s)
@@ -332,10 +337,12 @@ func (t *Tracer) closeSession(s *session) {
 func (t *Tracer) sessionDone(s *session) {
 	t.detach(s)
 	t.sessionRow(s)
-	t.unqueue(&s.item)
-	if s.stored {
-		t.forget('S', s.serial)
-	}
+	t.recycleSession(s)
+}
+
+// recycleSession forgets a session and keeps it for the next.
+func (t *Tracer) recycleSession(s *session) {
+	t.release(&s.item)
 	if len(t.freeSess) < 1024 {
 		a := s.arena
 		a.reset()
@@ -347,10 +354,10 @@ func (t *Tracer) sessionDone(s *session) {
 // sessionRow puts the row of a session that broke off without a mail, or
 // whose login failed. What it accepted or refused by name has rows of its own.
 func (t *Tracer) sessionRow(s *session) {
-	if !s.fresh {
+	if !s.stale {
 		return
 	}
-	s.fresh = false
+	s.stale = false
 	if int(s.rejects) > t.opt.MaxRejects {
 		t.tooManyRejects(s)
 	}
@@ -448,6 +455,6 @@ func (t *Tracer) fromSession(r *flat.Row, s *session) {
 }
 
 func (t *Tracer) emit(r *flat.Row) {
-	t.stats.Rows++
+	t.stats.count(r)
 	t.sink.Put(r)
 }

@@ -11,10 +11,9 @@ import (
 type note struct {
 	item
 	arena
-	serial                     uint64
-	stored, dirty              bool
 	byMsgID                    bool // it waits under the message id, not the session
 	key                        uint64
+	seq                        uint64 // of its waiter
 	us                         int64
 	action                     sieveAction
 	user, text, msgid, session ref
@@ -54,13 +53,14 @@ func (t *Tracer) dovecotEvent(ev *maillog.Event) {
 		if len(id) == 0 {
 			continue
 		}
-		t.serial++
-		n := &note{serial: t.serial, us: ev.Time, action: sieveActions[string(ev.Action)], byMsgID: byMsgID}
+		n := &note{us: ev.Time, action: sieveActions[string(ev.Action)], byMsgID: byMsgID}
+		n.serial, n.thing = t.next(), n
 		n.set(&n.user, ev.Rcpt)
 		n.set(&n.text, ev.Text)
 		n.set(&n.msgid, ev.MsgID)
 		n.set(&n.session, ev.Session)
 		t.noteKey(n)
+		t.wake(n.key)
 		for _, w := range t.wait[n.key] {
 			if w.leg != nil && t.apply(w.leg, n) {
 				return
@@ -81,17 +81,14 @@ func (t *Tracer) keepNote(n *note) {
 	if t.byQueue[qNote].n >= t.opt.MaxScans {
 		t.dropNote(t.byQueue[qNote].head.thing.(*note))
 	}
-	n.thing, n.dirty = n, true
+	t.dirty(&n.item)
 	t.await(n.key, waiter{note: n})
 	t.put(&n.item, qNote)
 }
 
 func (t *Tracer) dropNote(n *note) {
 	t.unawait([]uint64{n.key}, func(w *waiter) bool { return w.note == n })
-	t.unqueue(&n.item)
-	if n.stored {
-		t.forget('N', n.serial)
-	}
+	t.release(&n.item)
 }
 
 // handedOver looks for what Dovecot said of a recipient, and lets what it says
@@ -107,6 +104,7 @@ func (t *Tracer) handedOver(l *leg, p *rcpt) {
 
 func (t *Tracer) awaitNote(l *leg, key uint64) {
 	t.await(key, waiter{leg: l})
+	t.wake(key)
 	for i := 0; i < len(t.wait[key]); i++ {
 		if n := t.wait[key][i].note; n != nil && t.apply(l, n) {
 			t.dropNote(n)
@@ -133,7 +131,8 @@ func (t *Tracer) apply(l *leg, n *note) bool {
 		}
 		p.lines++
 		p.last = max(p.last, n.us)
-		l.dirty, l.root().fresh = true, true
+		t.dirty(&l.item)
+		t.fresh(&l.root().item)
 		switch n.action {
 		case sieveStore, sieveForward:
 			p.kept = true

@@ -1,395 +1,223 @@
 package trace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
-	"math"
+	"fmt"
 	"slices"
-
-	"github.com/rolmail/rolmail/lib/maillog"
-	"github.com/rolmail/rolmail/lib/maillog/flat"
 )
 
-// stateVersion begins every value; another version's state is refused.
-const stateVersion = 1
+// The state is a table of values by key. A key is a kind and a serial number;
+// a value begins with the version of its layout. The kinds:
+//
+//	L S A N F R  a leg, session, scan, note, front or refusal at hand
+//	C            mails put aside together, with all that belongs to them; what
+//	             of it was taken back and has changed since has a value of its
+//	             own, which names this one
+//	T            mails that were done lately (tombs)
+//	O            the instances that run a queue
+//	M            the rest: the last serial number, the hash key, the clock
+const stateVersion = 2
 
 // ErrState is returned for state that is damaged or of another version.
 var ErrState = errors.New("open mails: the saved state cannot be read")
 
-// Changes calls f for every open object that has changed since the last call,
-// and with nil data for those that are no more. Put the rows of the same
-// moment (and Sync's, if wanted) in the same transaction. Keys and data live
-// only as long as the call.
+var (
+	errDamaged = fmt.Errorf("%w: a value is damaged; delete the saved state (table state): the rows stay, "+
+		"and mails open now will not be followed further", ErrState)
+	errNewer = fmt.Errorf("%w: a newer version of this program wrote it; use that one, or delete the saved state "+
+		"(table state): the rows stay, and mails open now will not be followed further", ErrState)
+	errNoKey = fmt.Errorf("%w: the value M is missing; delete the rest of the saved state (table state): the rows stay, "+
+		"and mails open now will not be followed further", ErrState)
+)
+
+// Changes calls f for everything open that has changed since the last call,
+// and with nil data for what is no more. Put the rows of the same moment (and
+// Sync's, if wanted) in the same transaction. Keys and data live only as long
+// as the call.
 func (t *Tracer) Changes(f func(key, data []byte)) {
-	if t.pending != nil {
-		t.relink()
-	}
+	t.settleDown()
 	for _, k := range t.gone {
 		f(k, nil)
 	}
 	t.gone = t.gone[:0]
-	c := coder{t: t}
-	for q := range t.byQueue {
-		for it := t.byQueue[q].head; it != nil; it = it.next {
-			switch x := it.thing.(type) {
-			case *leg:
-				if x.dirty {
-					x.dirty, x.stored = false, true
-					f(stateKey('L', x.serial), c.encode(x.code))
-				}
-				t.saveSession(x.sess, &c, f)
-			case *session:
-				t.saveSession(x, &c, f)
-			case *note:
-				if x.dirty {
-					x.dirty, x.stored = false, true
-					f(stateKey('N', x.serial), c.encode(x.code))
-				}
-			}
-		}
+	c := &t.coder
+	for _, it := range t.dirt {
+		it.dirtyAt, it.stored = 0, true
+		kind, code := object(it)
+		f(stateKey(kind, it.serial), c.encode(code))
 	}
-	for _, sc := range t.scans {
-		if sc.dirty {
-			sc.dirty, sc.stored = false, true
-			f(stateKey('A', sc.serial), c.encode(sc.code))
-		}
+	clear(t.dirt)
+	t.dirt = t.dirt[:0]
+	t.saveAside(f)
+	t.saveTombs(f)
+	if t.newOwner {
+		t.newOwner = false
+		f(stateKey('O', 0), c.encode(t.codeOwners))
 	}
-	f(stateKey('M', 0), c.encode(t.codeMeta))
-}
-
-func (t *Tracer) saveSession(s *session, c *coder, f func(key, data []byte)) {
-	if s != nil && s.dirty {
-		s.dirty, s.stored = false, true
-		f(stateKey('S', s.serial), c.encode(s.code))
+	if meta := c.encode(t.codeMeta); !bytes.Equal(meta, t.meta) {
+		t.meta = append(t.meta[:0], meta...)
+		f(stateKey('M', 0), meta)
 	}
 }
 
-// forget notes that a persisted object is no more.
+// object is how the thing of an item is saved.
+func object(it *item) (kind byte, code func(*coder)) {
+	switch x := it.thing.(type) {
+	case *leg:
+		return 'L', x.code
+	case *session:
+		return 'S', x.code
+	case *scan:
+		return 'A', x.code
+	case *note:
+		return 'N', x.code
+	case *front:
+		return 'F', x.code
+	case *refusal:
+		return 'R', x.code
+	}
+	panic("trace: an item of no kind")
+}
+
+// forget notes that a value is no more.
 func (t *Tracer) forget(kind byte, serial uint64) { t.gone = append(t.gone, stateKey(kind, serial)) }
+
+// release takes an item out of the queue, the lists and the state.
+func (t *Tracer) release(it *item) {
+	t.unqueue(it)
+	if it.base != nil {
+		t.dissolve(it.base)
+	}
+	t.unlist(it)
+	if it.stored {
+		it.stored = false
+		kind, _ := object(it)
+		t.forget(kind, it.serial)
+	}
+}
 
 func stateKey(kind byte, serial uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{kind}, serial)
 }
 
-// restored is a value that waits for relink, which needs them all.
-type restored struct {
-	kind   byte
-	serial uint64
-	data   []byte
+// saved is a value of the state, or a part of one, that is to become an object.
+type saved struct {
+	kind    byte
+	version byte
+	own     bool     // under a key of its own
+	packed  bool     // with others in a value of kind C
+	texts   [][]byte // of that value, once all are known
+	serial  uint64
+	data    []byte
+	base    *base
+	baseIs  uint64 // serial of base, before it is known
 }
 
-// Restore takes back one value that Changes gave. Call it for all of them
-// before the first Add.
+// Restore takes back one value that Changes gave. Call it for all of them, in
+// any order, before anything else. What was put aside goes straight back to
+// the shelf.
 func (t *Tracer) Restore(key, data []byte) error {
-	if len(key) != 9 || len(data) == 0 || data[0] != stateVersion {
-		return ErrState
+	if len(key) != 9 || len(data) == 0 || data[0] == 0 {
+		return errDamaged
 	}
-	r := restored{kind: key[0], serial: binary.BigEndian.Uint64(key[1:]), data: slices.Clone(data)}
+	if data[0] > stateVersion {
+		return errNewer
+	}
+	t.restoring = true
+	s := saved{kind: key[0], version: data[0], own: true, serial: binary.BigEndian.Uint64(key[1:])}
+	t.serial = max(t.serial, s.serial)
+	if s.kind == 'C' {
+		return t.restoreAside(s.serial, data)
+	}
 	// reading it now tells damage while the caller can still say where
-	c := coder{t: t, in: data[1:], decoding: true}
-	switch r.kind {
-	case 'L':
-		(&leg{}).code(&c)
-	case 'S':
-		(&session{}).code(&c)
-	case 'A':
-		(&scan{}).code(&c)
-	case 'N':
-		(&note{}).code(&c)
-	case 'M':
-		t.codeMeta(&c)
-	default:
-		return ErrState
+	s.data = data[1:]
+	if !t.try(&s) {
+		return errDamaged
 	}
-	if c.bad {
-		return ErrState
+	if s.kind != 'M' && s.kind != 'O' {
+		s.data, s.baseIs = slices.Clone(s.data), t.coder.base
+		t.pending = append(t.pending, s)
 	}
-	t.serial = max(t.serial, r.serial)
-	t.pending = append(t.pending, r)
 	return nil
 }
 
-// relink makes objects of the restored values and joins them again.
-func (t *Tracer) relink() {
-	all := t.pending
-	t.pending = nil
-	slices.SortFunc(all, func(a, b restored) int { return int(int64(a.serial - b.serial)) })
-	c := coder{t: t, decoding: true, legs: map[uint64]*leg{}, sess: map[uint64]*session{}}
-	for _, kind := range []byte("SLAN") {
-		for _, r := range all {
-			if r.kind == kind {
-				c.in, c.links = r.data[1:], nil
-				t.revive(&c, r)
-			}
-		}
-	}
-	for i, l := range c.order {
-		c.rejoin(l, c.byLeg[i])
-	}
-	for _, l := range c.order {
-		t.awaitAgain(l)
-	}
-	for _, s := range c.sess {
-		if s.frontQID.n > 0 {
-			t.awaitFront(s)
-		}
-		if s.refs <= 0 && s.ended {
-			t.put(&s.item, qEnded)
-		}
-	}
-}
-
-// revive makes one object.
-func (t *Tracer) revive(c *coder, r restored) {
-	switch r.kind {
-	case 'S':
-		s := &session{serial: r.serial, stored: true}
-		s.thing = s
-		s.code(c)
-		if s.key.screen {
-			s.key.pid = int64(mix(t.hash(s.bytes(s.clientIP)), t.hash(s.bytes(s.clientPort))))
-		}
-		c.sess[r.serial] = s
-		if c.open {
-			t.sessions[s.key.hash()] = s
-			t.put(&s.item, qSession)
-			if s.ended {
-				t.put(&s.item, qEnded)
-			}
-		}
+// try reads a value to see whether that is possible. What it says of no object
+// is taken.
+func (t *Tracer) try(s *saved) bool {
+	c := &t.coder
+	c.read(s)
+	switch s.kind {
+	case 'M':
+		t.restoreMeta(c)
+	case 'O':
+		t.codeOwners(c)
 	case 'L':
-		l := &leg{serial: r.serial, stored: true}
-		l.thing = l
-		l.code(c)
-		l.hash = t.hash(l.bytes(l.qid))
-		for i := range l.rcpts {
-			p := &l.rcpts[i]
-			p.hash = uint32(mix(t.hash(l.bytes(p.addr)), t.hash(l.bytes(p.origTo))))
-		}
-		l.next, t.legs[l.hash] = t.legs[l.hash], l
-		t.nlegs++
-		c.legs[r.serial] = l
-		c.order = append(c.order, l)
-		c.byLeg = append(c.byLeg, c.links)
-	case 'N':
-		n := &note{serial: r.serial, stored: true}
-		n.code(c)
-		t.noteKey(n)
-		t.keepNote(n)
-		n.dirty = false
+		(&leg{}).code(c)
+	case 'S':
+		(&session{}).code(c)
 	case 'A':
-		sc := &scan{serial: r.serial, stored: true}
-		sc.thing = sc
-		sc.code(c)
-		sc.key = mix(mix(sc.node.hash, t.hash(sc.bytes(sc.amid))), uint64(sc.pid))
-		t.scans[sc.key] = sc
-		if l := c.legs[c.links[0]]; l != nil {
-			sc.leg = l
-			l.scan = append(l.scan, sc)
-			return
-		}
-		t.put(&sc.item, qScan)
-		for i := range sc.results {
-			t.place(sc, &sc.results[i])
-		}
+		(&scan{}).code(c)
+	case 'N':
+		(&note{}).code(c)
+	case 'F':
+		(&front{}).code(c)
+	case 'R':
+		(&refusal{}).code(c)
+	case 'T':
+		(&grave{}).code(c, func(tomb) {})
+	default:
+		return false
 	}
+	return !c.bad
 }
 
-// rejoin restores a leg's links.
-func (c *coder) rejoin(l *leg, links []uint64) {
-	if p := c.legs[links[0]]; p != nil {
-		l.from = p
-		p.to = append(p.to, l)
-	}
-	if b := c.legs[links[1]]; b != nil {
-		l.notice = b
-		b.notices = append(b.notices, l)
-	}
-	if s := c.sess[links[2]]; s != nil {
-		l.sess = s
-		s.refs++
-		if s.lastLeg == l.serial {
-			s.open = l
-		}
-	}
-}
-
-// awaitAgain restores what a leg waits for.
-func (t *Tracer) awaitAgain(l *leg) {
-	if l.origQID.n > 0 && l.from == nil {
-		via := viaOrigQID
-		if l.has(hasPickup) {
-			via = viaRequeue
-		}
-		t.awaitPrevious(l, via)
-	}
-	for i := range l.rcpts {
-		p := &l.rcpts[i]
-		if id := l.bytes(p.remoteQID); maillog.QueueID(id) {
-			via := viaReply
-			if p.forwarded {
-				via = viaForward
-			}
-			t.awaitNext(l, slices.Clone(id), via)
-		}
-		if p.amid.n > 0 && len(l.scan) == 0 {
-			key := mix(t.hash(l.bytes(p.amid)), 'A')
-			t.await(key, waiter{leg: l})
-			t.resolveAmID(key)
-		}
-		if p.status == maillog.StatusSent {
-			t.handedOver(l, p)
-		}
-	}
-	if l.noticeQID.n > 0 {
-		t.awaitNotice(l)
-	}
-	for _, sc := range l.scan {
-		for i := range sc.results {
-			t.nextOfScan(sc, &sc.results[i])
-		}
-	}
-	t.settle(l)
-}
-
-// coder writes or reads an object: one function serves both ways, so that
-// they cannot differ.
-type coder struct {
-	t        *Tracer
-	decoding bool
-	bad      bool
-	out, in  []byte
-
-	links []uint64 // of the object being read
-	open  bool
-	legs  map[uint64]*leg
-	sess  map[uint64]*session
-	order []*leg
-	byLeg [][]uint64
-}
-
-func (c *coder) encode(code func(*coder)) []byte {
-	c.out = append(c.out[:0], stateVersion)
-	code(c)
-	return c.out
-}
-
-func (c *coder) int(x *int64) {
-	if !c.decoding {
-		c.out = binary.AppendVarint(c.out, *x)
+// restoreMeta takes back what belongs to no object.
+func (t *Tracer) restoreMeta(c *coder) {
+	serial := t.serial
+	t.codeMeta(c)
+	t.serial = max(t.serial, serial)
+	if c.version < 2 {
 		return
 	}
-	v, n := binary.Varint(c.in)
-	if n <= 0 {
-		c.bad, c.in = true, nil
-		return
-	}
-	*x, c.in = v, c.in[n:]
-}
-
-func coded[T ~int | ~int32 | ~int64 | ~uint8 | ~uint32 | ~uint64](c *coder, x *T) {
-	v := int64(*x)
-	c.int(&v)
-	*x = T(v)
-}
-
-func (c *coder) bool(x *bool) {
-	v := int64(0)
-	if *x {
-		v = 1
-	}
-	c.int(&v)
-	*x = v != 0
-}
-
-func (c *coder) float(x *float64) {
-	v := int64(math.Float64bits(*x))
-	c.int(&v)
-	*x = math.Float64frombits(uint64(v))
-}
-
-// maxText bounds a text in the state.
-const maxText = 1 << 20
-
-func (c *coder) raw(b []byte) []byte {
-	n := int64(len(b))
-	c.int(&n)
-	if !c.decoding {
-		c.out = append(c.out, b...)
-		return b
-	}
-	if n < 0 || n > maxText || n > int64(len(c.in)) {
-		c.bad, c.in = true, nil
-		return nil
-	}
-	b, c.in = c.in[:n], c.in[n:]
-	return b
-}
-
-func (c *coder) text(a *arena, r *ref) {
-	if !c.decoding {
-		c.raw(a.bytes(*r))
-		return
-	}
-	*r = ref{}
-	a.set(r, c.raw(nil))
-}
-
-func (c *coder) id(x *flat.ID) {
-	if b := c.raw(x[:]); c.decoding && copy(x[:], b) != len(x) {
-		c.bad = true
+	t.hasKey = true
+	for _, n := range t.nodes {
+		t.hashNode(n)
 	}
 }
 
-func (c *coder) node(n **node) {
-	if !c.decoding {
-		if *n == nil {
-			c.raw(nil)
-			c.raw(nil)
-			return
-		}
-		c.raw([]byte((*n).host))
-		c.raw([]byte((*n).inst))
-		c.bool(&(*n).owner)
-		return
-	}
-	host, inst := string(c.raw(nil)), string(c.raw(nil))
-	if host == "" && inst == "" {
-		*n = nil
-		return
-	}
-	*n = c.t.nodeNamed(host, inst)
-	owner := false
-	c.bool(&owner)
-	(*n).owner = (*n).owner || owner
-}
-
-// link codes a pointer as the serial of what it points to.
-func (c *coder) link(serial uint64) {
-	coded(c, &serial)
+// codeOwners codes the names of the instances that run a queue.
+func (t *Tracer) codeOwners(c *coder) {
 	if c.decoding {
-		c.links = append(c.links, serial)
+		for n := c.count(0); n > 0 && !c.bad; n-- {
+			var x *node
+			if c.node(&x); x != nil && !c.bad {
+				t.owns(x)
+			}
+		}
+		return
+	}
+	var all []*node
+	for _, n := range t.nodes {
+		if n.owner {
+			all = append(all, n)
+		}
+	}
+	c.count(len(all))
+	for _, n := range all {
+		c.node(&n)
 	}
 }
 
-// count codes the length of a slice.
-func (c *coder) count(n int) int {
-	coded(c, &n)
-	if c.decoding && (n < 0 || n > len(c.in)+1) {
-		c.bad = true
-		return 0
-	}
-	return n
-}
-
-func (c *coder) counter(x *maillog.Counter) {
-	coded(c, &x.OK)
-	coded(c, &x.All)
-}
-
-func (c *coder) counters(x *maillog.Counters) {
-	c.bool(&x.Seen)
-	for _, p := range [...]*maillog.Counter{&x.Auth, &x.Mail, &x.Rcpt, &x.Data, &x.Quit, &x.Commands} {
-		c.counter(p)
+// owns notes that an instance runs a queue.
+func (t *Tracer) owns(n *node) {
+	if !n.owner {
+		n.owner, t.newOwner = true, true
 	}
 }
+
+// Err is not nil when something that was put aside cannot be read back. The
+// tracer does nothing more then: commit nothing of it, and start again from
+// the saved state, which has it.
+func (t *Tracer) Err() error { return t.err }

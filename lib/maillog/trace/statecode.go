@@ -1,12 +1,25 @@
 package trace
 
-import "github.com/rolmail/rolmail/lib/maillog/flat"
+import (
+	"math"
+
+	"github.com/rolmail/rolmail/lib/maillog/flat"
+)
 
 // codeMeta codes what belongs to no object.
 func (t *Tracer) codeMeta(c *coder) {
 	coded(c, &t.serial)
 	c.bool(&t.amavis)
 	c.bool(&t.dovecot)
+	if c.version < 2 {
+		return
+	}
+	c.hash(&t.key[0])
+	c.hash(&t.key[1])
+	for _, x := range [...]*int64{&t.clock.now, &t.clock.log, &t.clock.ref, &t.clock.next} {
+		c.int(x)
+	}
+	coded(c, &t.clock.odd)
 }
 
 func (s *session) code(c *coder) {
@@ -17,9 +30,11 @@ func (s *session) code(c *coder) {
 	coded(c, &s.key.pid)
 	c.bool(&s.key.screen)
 	c.bool(&s.shown)
-	c.bool(&s.fresh)
-	for _, x := range [...]*int64{&s.first, &s.last, &s.lastLegAt, &s.frontAt} {
-		coded(c, x)
+	c.bool(&s.stale)
+	c.time(&s.first)
+	c.since = s.first
+	for _, x := range [...]*int64{&s.last, &s.lastLegAt, &s.frontAt} {
+		c.time(x)
 	}
 	for _, x := range [...]*int32{&s.lines, &s.rejects, &s.mails, &s.authFailed} {
 		coded(c, x)
@@ -35,6 +50,19 @@ func (s *session) code(c *coder) {
 	c.id(&s.id)
 	c.counters(&s.counters)
 	s.eachRef(func(r *ref) { c.text(&s.arena, r) })
+	c.place(&s.item)
+}
+
+func (f *front) code(c *coder) {
+	serial := uint64(0)
+	if f.s != nil {
+		serial = f.s.serial
+	}
+	c.link(serial)
+	c.time(&f.us)
+	c.string(&f.qid)
+	coded(c, &f.seq)
+	c.place(&f.item)
 }
 
 func (l *leg) code(c *coder) {
@@ -46,20 +74,22 @@ func (l *leg) code(c *coder) {
 	}
 	c.link(serial(l.from))
 	c.link(serial(l.notice))
-	if l.sess != nil {
-		c.link(l.sess.serial)
-	} else {
-		c.link(0)
-	}
+	c.link(c.t.sessionSerial(l.sess))
 	c.node(&l.in)
 	c.node(&l.own)
 	if l.in == nil && l.own == nil {
 		l.in = c.t.nodeNamed("", "")
 	}
-	c.bool(&l.fresh)
-	for _, x := range [...]*int64{&l.first, &l.last, &l.start, &l.removedAt, &l.expiredAt, &l.heldAt, &l.queuedAt, &l.size, &l.nrcpt, &l.noticeAt, &l.parentAt} {
-		coded(c, x)
+	c.news(&l.item)
+	c.time(&l.first)
+	c.since = l.first
+	for _, x := range [...]*int64{&l.last, &l.start, &l.removedAt, &l.expiredAt, &l.heldAt, &l.queuedAt} {
+		c.time(x)
 	}
+	coded(c, &l.size)
+	coded(c, &l.nrcpt)
+	c.time(&l.noticeAt)
+	c.time(&l.parentAt)
 	coded(c, &l.lines)
 	l.prints.code(c)
 	coded(c, &l.flags)
@@ -71,19 +101,24 @@ func (l *leg) code(c *coder) {
 	c.id(&l.row)
 	n := c.count(len(l.ids))
 	if c.decoding {
-		l.ids = make([]flat.ID, min(n, 1<<16))
+		l.ids = sized(l.ids, min(n, 1<<16))
 	}
 	for i := range l.ids {
 		c.id(&l.ids[i])
 	}
 	n = c.count(len(l.rcpts))
 	if c.decoding {
-		l.rcpts = make([]rcpt, min(n, 1<<16))
+		l.rcpts = sized(l.rcpts, min(n, 1<<16))
 	}
 	for i := range l.rcpts {
 		l.rcpts[i].code(c)
 	}
 	l.eachRef(func(r *ref) { c.text(&l.arena, r) })
+	if c.version >= 2 {
+		coded(c, &l.joined)
+		c.place(&l.item)
+		c.waiting(l.waits, func(w *waiter) bool { return w.leg == l })
+	}
 }
 
 func (p *rcpt) code(c *coder) {
@@ -94,7 +129,9 @@ func (p *rcpt) code(c *coder) {
 	for _, x := range [...]*int32{&p.attempts, &p.finals, &p.lines, &p.reply} {
 		coded(c, x)
 	}
-	for _, x := range [...]*int64{&p.first, &p.last, &p.delay, &p.delays[0], &p.delays[1], &p.delays[2], &p.delays[3]} {
+	c.time(&p.first)
+	c.time(&p.last)
+	for _, x := range [...]*int64{&p.delay, &p.delays[0], &p.delays[1], &p.delays[2], &p.delays[3]} {
 		coded(c, x)
 	}
 	for i := range p.seen {
@@ -113,14 +150,15 @@ func (sc *scan) code(c *coder) {
 		sc.node = c.t.nodeNamed("", "")
 	}
 	coded(c, &sc.pid)
-	coded(c, &sc.first)
-	coded(c, &sc.last)
+	c.time(&sc.first)
+	c.since = sc.first
+	c.time(&sc.last)
 	coded(c, &sc.lines)
 	sc.prints.code(c)
-	coded(c, &sc.putAt)
+	c.time(&sc.putAt)
 	n := c.count(len(sc.results))
 	if c.decoding {
-		sc.results = make([]result, min(n, 1<<12))
+		sc.results = sized(sc.results, min(n, 1<<12))
 	}
 	for i := range sc.results {
 		x := &sc.results[i]
@@ -132,31 +170,59 @@ func (sc *scan) code(c *coder) {
 	}
 	n = c.count(len(sc.parts))
 	if c.decoding {
-		sc.parts = make([]part, min(n, maxParts))
+		sc.parts = sized(sc.parts, min(n, maxParts))
 	}
 	for i := range sc.parts {
 		c.bool(&sc.parts[i].head)
 		c.bool(&sc.parts[i].more)
-		coded(c, &sc.parts[i].us)
+		c.time(&sc.parts[i].us)
 	}
 	sc.eachRef(func(r *ref) { c.text(&sc.arena, r) })
+	if c.version >= 2 {
+		coded(c, &sc.joined)
+		c.open = c.t.scans[sc.key] == sc
+		c.bool(&c.open)
+		c.news(&sc.item)
+		c.place(&sc.item)
+		c.waiting(sc.waits, func(w *waiter) bool { return w.scan == sc })
+	}
 }
 
 func (n *note) code(c *coder) {
-	coded(c, &n.us)
+	c.time(&n.us)
 	c.bool(&n.byMsgID)
 	action := int64(n.action)
 	c.int(&action)
 	n.action = sieveAction(action)
 	n.eachRef(func(r *ref) { c.text(&n.arena, r) })
+	if c.version >= 2 {
+		c.place(&n.item)
+		coded(c, &n.seq)
+	}
 }
 
-func (p *prints) code(c *coder) {
-	n := c.count(len(p.last))
-	if c.decoding {
-		p.last = make([]uint32, min(n, maxPrints))
+func (f *refusal) code(c *coder) {
+	c.hash(&f.key)
+	c.place(&f.item)
+	if f.row == nil {
+		f.row = &flat.Row{}
+		f.row.Clear()
 	}
-	for i := range p.last {
-		coded(c, &p.last[i])
+	for i := range flat.Columns {
+		switch col := &flat.Columns[i]; col.Type {
+		case flat.Text:
+			c.string(col.Str(f.row))
+		case flat.Int, flat.Time:
+			c.int(col.Int(f.row))
+		case flat.Float:
+			x := col.Float(f.row)
+			bits := math.Float64bits(*x)
+			c.hash(&bits)
+			*x = math.Float64frombits(bits)
+		case flat.Bool:
+			c.bool(col.Bool(f.row))
+		case flat.RowID:
+			c.id(col.ID(f.row))
+		}
 	}
 }

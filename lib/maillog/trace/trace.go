@@ -28,7 +28,6 @@
 package trace
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"time"
 
@@ -50,11 +49,15 @@ type Options struct {
 	Parts       time.Duration // for the pieces of a cut Amavis record: 10 s
 
 	MaxSessions int // 200,000
-	MaxLegs     int // 200,000
+	MaxLegs     int // open queue files, those put aside too: 600,000, for 200,000 mails of up to three
+	MaxAtHand   int // of them in memory, if they cannot be put aside: 200,000
+	MaxActive   int // of them under way; those that rest are put aside early if there are more: 4,096
 	MaxScans    int // 50,000
 	MaxLinger   int // complete mails held back for late lines: 16,384
 	MaxRejects  int // rows for one session: 500
 	MaxRcpts    int // of one leg: 10,000
+
+	Shelf Shelf // for mails that wait; nil keeps them in memory
 }
 
 func (o *Options) defaults() {
@@ -74,11 +77,16 @@ func (o *Options) defaults() {
 	def(&o.LegAge, 6*24*time.Hour)
 	def(&o.Parts, 10*time.Second)
 	num(&o.MaxSessions, 200_000)
-	num(&o.MaxLegs, 200_000)
+	num(&o.MaxLegs, 600_000)
+	num(&o.MaxAtHand, 200_000)
+	num(&o.MaxActive, 4096)
 	num(&o.MaxScans, 50_000)
 	num(&o.MaxLinger, 16_384)
 	num(&o.MaxRejects, 500)
 	num(&o.MaxRcpts, 10_000)
+	if o.Shelf == nil {
+		o.Shelf = &memShelf{}
+	}
 }
 
 // Sink takes the rows.
@@ -90,19 +98,12 @@ type Sink interface {
 	Delete(id flat.ID)
 }
 
-// Stats counts what the tracer did and holds.
-type Stats struct {
-	Events, Rows, Late             int64 // Late: lines for mails long done
-	Evicted, Ambiguous             int64
-	Sessions, Legs, Scans, Waiting int // open now
-}
-
 // Tracer correlates events. It is not safe for concurrent use.
 type Tracer struct {
 	opt     Options
 	sink    Sink
 	stats   Stats
-	seed    maphash.Seed
+	key     hashKey
 	clock   logClock
 	outHost map[string]bool
 	filters map[string]bool
@@ -122,11 +123,37 @@ type Tracer struct {
 	refused  map[uint64]*refusal
 	tombs    tombs
 
+	coder     coder
+	restoring bool // since Restore
+	hasKey    bool // restored
+	newOwner  bool
+	pending   []saved
+	saving    bool // Changes are asked for
+	graves    []grave
+	dead      []tomb // since the last Changes
+	err       error
+
+	shelf    shelved
+	again    []retry
+	noShelf  bool // it is full
+	shelfErr error
+	link     *linker
+	group    []*leg
+	keys     []uint64
+	copied   []copied
+	parted   []*base
+	found    []uint32
+	taken    []byte // as read from the shelf
+
 	byQueue [queueCount]queue
+	dirt    []*item // what Changes has to save
+	news    []*item // what Sync has to look at
+	later   []*item // for the next Sync
 	nlegs   int
+	keep    *leg // not to be evicted: it has just had a line
 	serial  uint64
+	meta    []byte   // as last saved
 	gone    [][]byte // keys of persisted objects that are no more
-	pending []restored
 
 	freeLegs []*leg
 	freeSess []*session
@@ -142,10 +169,15 @@ type Tracer struct {
 func New(opt Options, sink Sink) *Tracer {
 	opt.defaults()
 	t := &Tracer{
-		opt: opt, sink: sink, seed: maphash.MakeSeed(),
+		opt: opt, sink: sink, key: newHashKey(),
 		outHost: map[string]bool{}, filters: map[string]bool{},
 		nodes: map[string]*node{}, legs: map[uint64]*leg{}, sessions: map[uint64]*session{},
 		scans: map[uint64]*scan{}, wait: map[uint64][]waiter{}, refused: map[uint64]*refusal{},
+	}
+	t.link = newLinker(t)
+	t.coder.t = t
+	for i := range t.byQueue {
+		t.byQueue[i].which = i
 	}
 	for _, h := range opt.OutgoingHosts {
 		t.outHost[h] = true
@@ -156,20 +188,13 @@ func New(opt Options, sink Sink) *Tracer {
 	return t
 }
 
-// Stats returns the counters.
-func (t *Tracer) Stats() Stats {
-	s := t.stats
-	s.Sessions, s.Legs, s.Scans, s.Waiting = len(t.sessions), t.nlegs, len(t.scans), len(t.wait)
-	return s
-}
-
 // Add takes one event. Events that are not Used are ignored.
 func (t *Tracer) Add(ev *maillog.Event) {
 	if ev.Class != maillog.Used {
 		return
 	}
-	if t.pending != nil {
-		t.relink()
+	if t.settleDown(); t.err != nil {
+		return
 	}
 	t.stats.Events++
 	if t.clock.step(ev.Time) {
@@ -178,8 +203,13 @@ func (t *Tracer) Add(ev *maillog.Event) {
 	n := t.nodeOf(ev)
 	switch ev.Daemon {
 	case maillog.Cleanup, maillog.Qmgr, maillog.Pickup, maillog.Bounce:
-		n.owner = true
+		t.owns(n)
 	}
+	t.event(n, ev)
+	t.makeRoom()
+}
+
+func (t *Tracer) event(n *node, ev *maillog.Event) {
 	switch ev.Kind {
 	case maillog.KindAmavis, maillog.KindAmavisPart:
 		t.amavisEvent(n, ev)
@@ -255,22 +285,20 @@ func (t *Tracer) nodeNamed(host, inst string) *node {
 	if n := t.nodes[key]; n != nil {
 		return n
 	}
-	n := &node{host: host, inst: inst, hash: maphash.String(t.seed, host), instHash: mix(maphash.String(t.seed, inst), 1)}
+	n := &node{host: host, inst: inst}
+	t.hashNode(n)
 	if len(t.nodes) < maxNodes {
 		t.nodes[key] = n
 	}
 	return n
 }
 
+func (t *Tracer) hashNode(n *node) {
+	n.hash, n.instHash = t.hash([]byte(n.host)), mix(t.hash([]byte(n.inst)), 1)
+}
+
 func (n *node) same(m *node) bool {
 	return n == m || n != nil && m != nil && n.host == m.host && n.inst == m.inst
 }
 
-func (t *Tracer) hash(b []byte) uint64 { return maphash.Bytes(t.seed, b) }
-
-// mix combines two hashes.
-func mix(a, b uint64) uint64 {
-	a ^= b * 0x9E3779B97F4A7C15
-	a ^= a >> 29
-	return a * 0xBF58476D1CE4E5B9
-}
+func (t *Tracer) hash(b []byte) uint64 { return t.key.sum(b) }

@@ -16,7 +16,7 @@ func Follow(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(o.DB, store.ReadOnly)
+	db, err := o.open()
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func Show(ctx context.Context, o *Options, what string) error {
 	if what == "" {
 		return usage("the id of a row, a queue id or a message id is missing")
 	}
-	db, err := store.Open(o.DB, store.ReadOnly)
+	db, err := o.open()
 	if err != nil {
 		return err
 	}

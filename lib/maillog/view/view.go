@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -45,9 +46,17 @@ type Options struct {
 
 	Now            time.Time // the clock; its zone is that of times shown to people
 	Stdout, Stderr io.Writer
+	Log            *slog.Logger // for warnings; nil: nowhere
 }
 
 func usage(format string, args ...any) error { return sysexits.Errorf(sysexits.Usage, format, args...) }
+
+func (o *Options) open() (*store.DB, error) {
+	if o.Log == nil {
+		return store.Open(o.DB, store.ReadOnly)
+	}
+	return store.OpenLogged(o.DB, store.ReadOnly, o.Log)
+}
 
 // formats checks --format.
 func (o *Options) formats(known ...string) error {
@@ -157,7 +166,7 @@ func Search(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(o.DB, store.ReadOnly)
+	db, err := o.open()
 	if err != nil {
 		return err
 	}
