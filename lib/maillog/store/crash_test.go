@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -261,12 +262,58 @@ func TestOneWriterAtATime(t *testing.T) {
 	openAt(t, path, ReadWrite).Close()
 }
 
+// A file that is moved away or removed while it is written, as by a rotation
+// meant for logs, is noticed before anything is written to it that nobody
+// would find. Load makes a new one.
+func TestFileMoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "maillog.db")
+	db := openAt(t, path, ReadWrite)
+	commit(t, db, numbered(0))
+	for n, away := range []func() error{
+		func() error { return os.Rename(path, path+".1") },
+		func() error { return os.Remove(path) },
+		func() error { return errors.Join(os.Rename(path, path+".2"), os.WriteFile(path, nil, 0o600)) },
+	} {
+		if err := away(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			err := db.Commit(t.Context(), numbered(1))
+			wantStatus(t, err, sysexits.TryAgain, path, "moved away or removed")
+			if !errors.Is(err, ErrMoved) {
+				t.Error(err)
+			}
+		}
+		wantStatus(t, db.Finish(t.Context()), sysexits.TryAgain, path)
+		pos, err := db.Load(t.Context(), func(_, _ []byte) error { return errors.New("open state") })
+		if err != nil || len(pos) > 0 {
+			t.Fatalf("a new file has positions %v, %v", pos, err)
+		}
+		for i := range int64(n + 1) {
+			commit(t, db, numbered(i))
+		}
+		finish(t, db)
+		if got := find(t, db, &Query{}); len(got) != (n+1)*batchRows {
+			t.Errorf("%d rows, round %d", len(got), n)
+		}
+	}
+	old := openAt(t, path+".1", ReadWrite)
+	wantSound(t, old)
+	if got := find(t, old, &Query{}); len(got) != batchRows {
+		t.Errorf("%d rows in what was moved away", len(got))
+	}
+}
+
 // Two programs that write, one of them without the lock: one waits for the
 // other, and says so if that takes too long.
 func TestTwoWriters(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "maillog.db")
 	a := openAt(t, path, ReadWrite)
 	b := &DB{where: path, b: &sqliteDB{path: path, wait: busyWait, mode: ReadWrite}}
+	var err error
+	if sqlite(b).lock, err = os.Open(path); err != nil { // it does not lock it
+		t.Fatal(err)
+	}
 	if err := sqlite(b).openWriter(); err != nil {
 		t.Fatal(err)
 	}

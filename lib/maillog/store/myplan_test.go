@@ -2,6 +2,8 @@ package store
 
 import (
 	"database/sql/driver"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,6 +86,34 @@ func TestMySQLPlans(t *testing.T) {
 				args = mysqlWords.args(args, c.arms[i].conds)
 			}
 			check(&q, "scan", "PRIMARY", c.myScanSQL(day, 64), args)
+		}
+	}
+}
+
+// Whatever is asked, no statement calls a function in its WHERE clause or
+// joins tables, and what is asked is no part of its text.
+func TestMySQLStatementsArePlain(t *testing.T) {
+	call := regexp.MustCompile(`(?i)([\w']+) *\(`)
+	words := []string{"IN", "AND", "OR", "INDEX", "WHERE", "ALL"}
+	for _, w := range wantedOf(corpus(2500)) {
+		c, err := compile(&w.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := []string{c.myScanSQL("20261123", 64), c.myRowsSQL("20261123", 3)}
+		for i := range c.arms {
+			all = append(all, c.myIDsSQL("20261123", i, &c.arms[i], 64))
+		}
+		for _, sql := range append(all, union(all)) {
+			for _, m := range call.FindAllStringSubmatch(sql, -1) {
+				if !slices.Contains(words, m[1]) {
+					t.Errorf("%s: calls %s: %s", w.name, m[1], sql)
+				}
+			}
+			plain := strings.ReplaceAll(sql, "ESCAPE '!'", "")
+			if strings.Contains(sql, "JOIN") || strings.ContainsAny(plain, `'"@`) {
+				t.Errorf("%s: %s", w.name, sql)
+			}
 		}
 	}
 }

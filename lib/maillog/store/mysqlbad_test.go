@@ -329,7 +329,12 @@ func TestMySQLLocked(t *testing.T) {
 	cf := newMy(t)
 	db := openMy(t, cf)
 	commitMy(t, db, small(0))
-	other := openOther(t, cf)
+	session := openOther(t, cf)
+	other := func(sql string) {
+		if _, err := session.ExecContext(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
 	for n, lock := range []string{
 		"SELECT * FROM maillog_meta FOR UPDATE", "UPDATE maillog_state SET data = 'x' WHERE k = 'n'",
 	} {
@@ -352,7 +357,7 @@ func TestMySQLLocked(t *testing.T) {
 }
 
 // openOther is another program's session.
-func openOther(t *testing.T, cf string) func(sql string) {
+func openOther(t *testing.T, cf string) *mysqlpool.Conn {
 	t.Helper()
 	cfg, err := mysqlpool.ReadFile(cf)
 	if err != nil {
@@ -368,11 +373,7 @@ func openOther(t *testing.T, cf string) func(sql string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return func(sql string) {
-		if _, err := c.ExecContext(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	return c
 }
 
 // waiting returns when a transaction waits for a lock.

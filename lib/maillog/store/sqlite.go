@@ -26,8 +26,9 @@ type sqliteDB struct {
 	wait time.Duration
 	mode Mode
 
-	w    *writer  // nil when opened read-only
-	lock *os.File // held by the writer; see lockFile
+	w      *writer  // nil when opened read-only
+	lock   *os.File // held by the writer; see lockFile
+	closed bool
 
 	idle readers
 }
@@ -85,17 +86,39 @@ func (db *sqliteDB) lockFile(f *os.File) error {
 	return nil
 }
 
-func (db *sqliteDB) writes() bool { return db.w != nil }
+// moved reports whether another file, or none, stands where the writer has
+// opened one: what is written then nobody would find.
+func (db *sqliteDB) moved() error {
+	is, err := os.Stat(db.path)
+	if err == nil && db.lock != nil {
+		var was os.FileInfo
+		if was, err = db.lock.Stat(); err == nil && os.SameFile(was, is) {
+			return nil
+		}
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return sysexits.Errorf(sysexits.IO, "%w", err)
+	}
+	return sysexits.Errorf(sysexits.TryAgain, "%s: the file was moved away or removed while it was open: %w", db.path, ErrMoved)
+}
 
-func (db *sqliteDB) passes(error) bool { return false }
-
-// asStored is s: SQLite keeps any bytes.
-func (db *sqliteDB) asStored(s string) string { return s }
-
-func (db *sqliteDB) close() error {
-	err := db.idle.close()
+// reopen opens what stands at the path now.
+func (db *sqliteDB) reopen() error {
 	if db.w != nil {
-		err = errors.Join(err, db.w.close())
+		// What the file that went away lacks is in a log that still has the old
+		// name, and would not be copied by closing.
+		_ = db.w.c.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	}
+	if err := db.closeWriter(); err != nil {
+		return db.fail(context.Background(), "closing", err)
+	}
+	return db.openLocked()
+}
+
+// closeWriter closes the writer, and then its lock.
+func (db *sqliteDB) closeWriter() (err error) {
+	if db.w != nil {
+		err = db.w.close()
 		db.w = nil
 	}
 	if db.lock != nil {
@@ -103,6 +126,18 @@ func (db *sqliteDB) close() error {
 		db.lock = nil
 	}
 	return err
+}
+
+func (db *sqliteDB) writes() bool { return db.mode == ReadWrite && !db.closed }
+
+func (db *sqliteDB) passes(error) bool { return false }
+
+// asStored is s: SQLite keeps any bytes.
+func (db *sqliteDB) asStored(s string) string { return s }
+
+func (db *sqliteDB) close() error {
+	db.closed = true
+	return errors.Join(db.idle.close(), db.closeWriter())
 }
 
 // uri is the file: URI of a path.

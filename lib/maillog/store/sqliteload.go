@@ -9,6 +9,11 @@ import (
 )
 
 func (db *sqliteDB) load(ctx context.Context, state func(key, data []byte) error) ([]Position, error) {
+	if db.moved() != nil {
+		if err := db.reopen(); err != nil {
+			return nil, err
+		}
+	}
 	c := db.w.c
 	if err := c.Exec("BEGIN"); err != nil {
 		return nil, db.fail(ctx, "reading", err)
@@ -64,6 +69,9 @@ const indexSlice = 500 * time.Millisecond
 // finish builds indexes in transactions so short that another program can
 // write in between.
 func (db *sqliteDB) finish(ctx context.Context) error {
+	if err := db.moved(); err != nil {
+		return err
+	}
 	return db.fail(ctx, "building indexes", db.buildIndexes(ctx))
 }
 

@@ -203,6 +203,9 @@ func (w *writer) stmt(sql string) (*lite.Stmt, error) {
 }
 
 func (db *sqliteDB) commit(ctx context.Context, b *Batch) error {
+	if err := db.moved(); err != nil {
+		return err
+	}
 	w := db.w
 	err := w.transaction(ctx, db.wait, func() error {
 		w.changed = w.changed[:0]
