@@ -88,13 +88,15 @@ func (t *Tracer) client(n *node, l *leg, ev *maillog.Event) {
 	}
 	l.flags |= hasClient
 	l.start, l.in = ev.Time, n
-	l.set(&l.clientName, ev.ClientName)
-	l.set(&l.clientIP, ev.ClientIP)
-	l.set(&l.clientPort, ev.ClientPort)
-	l.set(&l.saslUser, ev.SASLUser)
-	l.set(&l.origQID, ev.OrigQID)
-	l.set(&l.origName, ev.OrigClientName)
-	l.set(&l.origIP, ev.OrigClientIP)
+	if l.via != viaProxy { // else it has the client that the filter's front served
+		l.set(&l.clientName, ev.ClientName)
+		l.set(&l.clientIP, ev.ClientIP)
+		l.set(&l.clientPort, ev.ClientPort)
+		l.set(&l.saslUser, ev.SASLUser)
+		l.set(&l.origQID, ev.OrigQID)
+		l.set(&l.origName, ev.OrigClientName)
+		l.set(&l.origIP, ev.OrigClientIP)
+	}
 	if ev.PID != 0 {
 		s := t.smtpd(n, ev)
 		s.client(ev)

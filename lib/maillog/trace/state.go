@@ -37,7 +37,10 @@ var (
 // Sync's, if wanted) in the same transaction. Keys and data live only as long
 // as the call.
 func (t *Tracer) Changes(f func(key, data []byte)) {
-	t.settleDown()
+	if t.settleDown(); t.err != nil {
+		return
+	}
+	t.trimTombs()
 	for _, k := range t.gone {
 		f(k, nil)
 	}

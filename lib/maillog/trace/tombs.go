@@ -86,7 +86,6 @@ func (t *Tracer) saveTombs(f func(key, data []byte)) {
 			}
 		}
 	}
-	t.trimTombs()
 	for all := t.dead; len(all) > 0; {
 		n := min(len(all), graveMost)
 		g := t.openGrave()
