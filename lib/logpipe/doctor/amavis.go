@@ -13,8 +13,8 @@ var amavisFiles = []string{
 	"/etc/amavisd.conf", "/etc/amavisd/amavisd.conf", "/etc/amavis/amavisd.conf", "/etc/amavis/conf.d/[0-9]*",
 }
 
-// assignment is "$name = value;" at the start of a line of Perl.
-var assignment = regexp.MustCompile(`^\s*(?:our\s+)?\$(\w+)\s*=\s*(.*?)\s*(?:;\s*(?:#.*)?)?$`)
+// assignment is "$name = value;" of Perl.
+var assignment = regexp.MustCompile(`(?:^|;)\s*(?:our\s+)?\$(\w+)\s*=\s*('[^']*'|"[^"]*"|[^;#]*)`)
 
 // heredoc is "<<'EOD'", after which a text stands up to a line EOD.
 var heredoc = regexp.MustCompile(`^<<\s*~?\s*['"]?(\w+)['"]?`)
@@ -24,29 +24,32 @@ var heredoc = regexp.MustCompile(`^<<\s*~?\s*['"]?(\w+)['"]?`)
 func perl(file, text string, into map[string]setting) {
 	n, end := 0, ""
 	var doc *setting
+	var body strings.Builder
 	for line := range strings.Lines(text) {
 		n++
 		line = strings.TrimRight(line, "\r\n")
 		if doc != nil {
 			if strings.TrimSpace(line) == end {
+				doc.value = body.String()
 				into[doc.name] = *doc
 				doc = nil
 				continue
 			}
-			doc.value += line + "\n"
+			body.WriteString(line + "\n")
 			continue
 		}
-		m := assignment.FindStringSubmatch(line)
-		if m == nil {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}
-		s := setting{name: strings.ToLower(m[1]), value: unquote(m[2]), file: file, line: n}
-		if d := heredoc.FindStringSubmatch(m[2]); d != nil {
-			s.value, end = "", d[1]
-			doc = &s
-			continue
+		for _, m := range assignment.FindAllStringSubmatch(line, -1) {
+			s := setting{name: strings.ToLower(m[1]), value: unquote(strings.TrimSpace(m[2])), file: file, line: n}
+			if d := heredoc.FindStringSubmatch(m[2]); d != nil {
+				end, doc = d[1], &s
+				body.Reset()
+				break
+			}
+			into[s.name] = s
 		}
-		into[s.name] = s
 	}
 }
 

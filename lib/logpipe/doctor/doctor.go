@@ -8,7 +8,8 @@
 // up. It reads and asks, and changes nothing.
 //
 // Bounds: a configuration file is read up to 1 MiB, of a log the last 256 KiB,
-// of what a directory or pattern names the first 1000; a command has 10 seconds.
+// of what a directory or pattern names the first 1000, of what is found the first
+// 500; a command has 10 seconds.
 // What cannot be read is no error: it is a finding where it matters, and the
 // other rules go on. Nothing is kept from one run to the next.
 package doctor
@@ -81,6 +82,9 @@ type FileSystem struct {
 	Network bool  // NFS, CIFS and the like
 	Free    int64 // bytes for those who are not root
 }
+
+// maxFindings bounds what is found.
+const maxFindings = 500
 
 // commandTime is how long a command may take.
 const commandTime = 10 * time.Second
@@ -164,7 +168,7 @@ type host struct {
 // add notes a finding, once.
 func (h *host) add(s Severity, check, where, what, do string) {
 	f := Finding{Severity: s, Check: check, Where: where, What: what, Do: do}
-	if !slices.Contains(h.found, f) {
+	if len(h.found) < maxFindings && !slices.Contains(h.found, f) {
 		h.found = append(h.found, f)
 	}
 }

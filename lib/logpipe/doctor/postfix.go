@@ -102,13 +102,13 @@ func (in *instance) set(nameValue string) string {
 // readMaster reads master.cf(5): services with their options.
 func readMaster(text string) (services []service) {
 	n := 0
-	var logical string
+	var logical []string // the words of a service
 	start := 0
 	flush := func() {
-		if f := strings.Fields(logical); len(f) >= 8 {
-			services = append(services, newService(start, f))
+		if len(logical) >= 8 {
+			services = append(services, newService(start, logical))
 		}
-		logical = ""
+		logical = nil
 	}
 	for line := range strings.Lines(text) {
 		n++
@@ -116,10 +116,12 @@ func readMaster(text string) (services []service) {
 		switch {
 		case trimmed == "" || trimmed[0] == '#':
 		case line[0] == ' ' || line[0] == '\t':
-			logical += " " + trimmed
+			if logical != nil {
+				logical = append(logical, strings.Fields(trimmed)...)
+			}
 		default:
 			flush()
-			logical, start = trimmed, n
+			logical, start = strings.Fields(trimmed), n
 		}
 	}
 	flush()

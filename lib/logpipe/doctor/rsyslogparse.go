@@ -41,8 +41,10 @@ type selection struct {
 func (s *selection) where() string { return at(s.file, s.line) }
 
 const (
-	maxInclude = 10  // depth of includes
-	maxConfig  = 500 // configuration files
+	maxInclude = 10   // depth of includes
+	maxConfig  = 500  // configuration files
+	maxThings  = 5000 // objects, directives and selectors
+	maxLine    = 8192 // bytes of a directive or selector
 )
 
 // rsyslogConf reads the configuration, once.
@@ -83,21 +85,25 @@ type scanner struct {
 	ruleset *object // the ruleset whose braces are open
 	braces  int     // open braces
 	filter  string  // a selector that began this line
+	fresh   bool    // nothing but blanks, or a brace, stands before the position in its line
 }
 
 // run reads the file: words, objects, directives and selector lines.
 func (s *scanner) run() {
 	for {
 		s.blanks()
-		if s.pos >= len(s.text) {
+		if s.pos >= len(s.text) || s.conf.order() >= maxThings {
 			return
 		}
+		first := s.fresh || s.pos == 0
+		s.fresh = false
 		switch c := s.text[s.pos]; {
-		case c == '$':
+		case c == '$' && first:
 			s.directive()
 		case c == '{':
 			s.braces++
 			s.pos++
+			s.fresh = true
 		case c == '}':
 			if s.braces--; s.braces <= 0 {
 				s.braces, s.ruleset = 0, nil
@@ -106,7 +112,7 @@ func (s *scanner) run() {
 		case c == '"' || c == '\'':
 			s.quoted()
 		case word(c):
-			s.word()
+			s.word(first)
 		default:
 			s.pos++
 		}
@@ -126,7 +132,7 @@ func (s *scanner) blanks() {
 		case rest[0] == '\n':
 			s.line++
 			s.pos++
-			s.filter = ""
+			s.filter, s.fresh = "", true
 		case rest[0] == ' ' || rest[0] == '\t' || rest[0] == '\r':
 			s.pos++
 		case rest[0] == '#':
@@ -141,23 +147,23 @@ func (s *scanner) blanks() {
 	}
 }
 
+// restOfLine is the text from an offset to the end of its line.
+func (s *scanner) restOfLine(from int) string {
+	return upTo(s.text[from:min(from+maxLine, len(s.text))], "\n")
+}
+
 // upTo is s before the first sep, all of it where there is none.
 func upTo(s, sep string) string {
 	before, _, _ := strings.Cut(s, sep)
 	return before
 }
 
-// directive reads "$Name value" up to the end of the line, unless the dollar
-// begins a property in an expression.
+// directive reads "$Name value" up to the end of the line.
 func (s *scanner) directive() {
-	line := upTo(s.text[s.pos:], "\n")
+	line := s.restOfLine(s.pos)
 	name, value, _ := strings.Cut(strings.TrimSpace(line[1:]), " ")
 	if i := strings.IndexByte(name, '\t'); i >= 0 {
 		name, value = name[:i], name[i+1:]+" "+value
-	}
-	if !s.lineStart() {
-		s.pos++
-		return
 	}
 	s.pos += len(line)
 	value = strings.TrimSpace(upTo(value, "#"))
@@ -175,12 +181,6 @@ func (s *scanner) relative(path string) string {
 		return path
 	}
 	return filepath.Join(filepath.Dir(s.file), path)
-}
-
-// lineStart reports whether only blanks stand before the position.
-func (s *scanner) lineStart() bool {
-	i := strings.LastIndexByte(s.text[:s.pos], '\n') + 1
-	return strings.TrimSpace(s.text[i:s.pos]) == ""
 }
 
 // quoted skips a string and returns what is in it.
@@ -208,8 +208,8 @@ func (s *scanner) quoted() string {
 
 // word reads a name: of an object if a parenthesis follows, else the start of
 // a selector line, or something of an expression.
-func (s *scanner) word() {
-	begin, first := s.pos, s.lineStart()
+func (s *scanner) word(first bool) {
+	begin := s.pos
 	for s.pos < len(s.text) && word(s.text[s.pos]) {
 		s.pos++
 	}
@@ -226,7 +226,7 @@ func (s *scanner) word() {
 		}
 		return
 	}
-	if strings.Contains(name, ".") && (first || s.braces > 0) && s.filter == "" {
+	if first && strings.Contains(name, ".") {
 		s.selector(begin)
 	}
 }
@@ -300,7 +300,7 @@ func (s *scanner) value() string {
 // selector reads "mail.info;auth.none -/var/log/x;Template", or notes the
 // filter of an action object that stands behind it.
 func (s *scanner) selector(begin int) {
-	line := upTo(s.text[begin:], "\n")
+	line := s.restOfLine(begin)
 	i := strings.IndexAny(line, " \t")
 	if i < 0 {
 		return
