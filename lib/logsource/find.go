@@ -97,7 +97,7 @@ func (m *matcher) byInode() {
 
 // found notes that a sibling is what was lost.
 func (m *matcher) found(k, i int) {
-	m.all[i].from, m.known = m.lost[k].off, max(m.known, i)
+	m.all[i].from, m.all[i].skip, m.known = m.lost[k].off, m.lost[k].skip, max(m.known, i)
 	if i > m.refilled {
 		m.refilled = -1
 	}
@@ -121,7 +121,7 @@ func (m *matcher) byContent(i int) {
 	if id := m.s.f.knows(c); id != nil {
 		c.copy, m.done = true, min(m.done, i)
 		if c.live || c.body.src == nil && c.body.size() > id.off && id.done {
-			c.from = id.off
+			c.from, c.skip = id.off, id.skip
 		}
 		if m.refilled >= 0 && i > m.refilled {
 			m.known, m.refilled = max(m.known, i), -1
@@ -189,7 +189,7 @@ func (m *matcher) shortened() {
 		}
 		c, off := &m.all[i], id.off
 		m.found(k, i)
-		if c.copy, c.from = true, -1; c.body.src == nil {
+		if c.copy, c.from, c.skip = true, -1, false; c.body.src == nil {
 			c.from = c.body.size()
 			m.s.f.log.Warn("a log is shorter than what was read of it; going on at its end",
 				"file", c.name, "size", c.from, "read", off)
@@ -255,7 +255,7 @@ func (s *series) adopt(all []sibling, lost []ident) error {
 			c.body.close()
 			continue
 		}
-		if err := s.hold(c.body, c.from); err != nil {
+		if err := s.hold(c); err != nil {
 			return err
 		}
 		if !c.live {
