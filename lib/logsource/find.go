@@ -42,58 +42,94 @@ func (s *series) find() error {
 // identify decides which siblings are to be read and from where, and returns
 // what was not found again.
 func (s *series) identify(all []sibling) (lost []ident, err error) {
-	lost = slices.Clone(s.lost)
-	known := -1 // the oldest sibling that is being read: what is newer and unknown is new
+	m := matcher{s: s, all: all, lost: slices.Clone(s.lost), known: -1, done: len(all), refilled: -1}
 	for i := range all {
-		if s.holds(&all[i]) || !all[i].live && slices.Contains(s.refilled, all[i].inode()) {
-			known = i
+		if s.holds(&all[i]) {
+			m.known = i
+		}
+		if slices.Contains(s.refilled, all[i].inode()) {
+			m.refilled = i
 		}
 	}
-	for k := 0; k < len(lost); { // who is where it was
-		i := slices.IndexFunc(all, func(c sibling) bool {
-			return c.dev == lost[k].dev && c.ino == lost[k].ino && c.from < 0 && s.f.owner[c.inode()] == nil
+	m.byInode()
+	for i := range all {
+		if !m.enough(i) && all[i].from < 0 && s.f.owner[all[i].inode()] == nil {
+			if err := s.open(&all[i]); err == nil {
+				m.byContent(i)
+			} else if all[i].live {
+				return nil, err
+			}
+		}
+	}
+	if m.known < 0 && m.done < len(all) {
+		m.known = m.done
+	}
+	m.copies()
+	m.shortened()
+	m.fresh()
+	return m.lost, nil
+}
+
+// matcher finds out which siblings are known.
+type matcher struct {
+	s        *series
+	all      []sibling // newest first
+	lost     []ident   // not found yet
+	known    int       // the oldest sibling that is being read: what is newer and unknown is new
+	done     int       // the newest that was read to its end
+	refilled int       // the oldest that was truncated and may have been copied before; -1 if nothing older is to be looked for
+}
+
+// byInode finds what is where it was.
+func (m *matcher) byInode() {
+	for k := 0; k < len(m.lost); {
+		id := &m.lost[k]
+		i := slices.IndexFunc(m.all, func(c sibling) bool {
+			return c.dev == id.dev && c.ino == id.ino && c.from < 0 && m.s.f.owner[c.inode()] == nil
 		})
-		if i < 0 || s.open(&all[i]) != nil || all[i].body.fits(&lost[k]) != fitWhole {
+		if i < 0 || m.s.open(&m.all[i]) != nil || m.all[i].body.fits(id) != fitWhole {
 			k++
 			continue
 		}
-		all[i].from, known = lost[k].off, max(known, i)
-		lost = slices.Delete(lost, k, k+1)
+		m.found(k, i)
 	}
-	done := len(all) // the newest that was read to its end
-	for i := range all {
-		c := &all[i]
-		if c.from >= 0 || s.f.owner[c.inode()] != nil {
-			continue
-		}
-		if i > known && len(lost) == 0 && (known >= 0 || done < i) {
-			break
-		}
-		if err := s.open(c); err != nil {
-			if c.live {
-				return nil, err
-			}
-			continue
-		}
-		if k := bestFit(c.body, lost); k >= 0 {
-			c.from, known = lost[k].off, max(known, i)
-			if lost = slices.Delete(lost, k, k+1); s.first {
-				lost = nil // a database knows all that was read before as well
-			}
-		} else if id := s.f.knows(c); id != nil {
-			c.copy, done = true, min(done, i)
-			if c.live || c.body.src == nil && c.body.size() > id.off && id.done {
-				c.from = id.off
-			}
-		}
+}
+
+// found notes that a sibling is what was lost.
+func (m *matcher) found(k, i int) {
+	m.all[i].from, m.all[i].skip, m.known = m.lost[k].off, m.lost[k].skip, max(m.known, i)
+	if i > m.refilled {
+		m.refilled = -1
 	}
-	if known < 0 && done < len(all) {
-		known = done
+	m.lost = slices.Delete(m.lost, k, k+1)
+}
+
+// enough tells that a sibling is older than all that matters.
+func (m *matcher) enough(i int) bool {
+	return i > m.known && i > m.refilled && m.refilled < 0 && len(m.lost) == 0 && (m.known >= 0 || m.done < i)
+}
+
+// byContent finds what a sibling is.
+func (m *matcher) byContent(i int) {
+	c := &m.all[i]
+	if k := bestFit(c.body, m.lost); k >= 0 {
+		if m.found(k, i); m.s.first {
+			m.lost = nil // a database knows all that was read before as well
+		}
+		return
 	}
-	s.copies(all)
-	lost, known = s.shortened(all, lost, known)
-	s.fresh(all, known)
-	return lost, nil
+	if id := m.s.f.knows(c); id != nil {
+		c.copy, m.done = true, min(m.done, i)
+		if c.live || c.body.src == nil && c.body.size() > id.off && id.done {
+			c.from, c.skip = id.off, id.skip
+		}
+		if m.refilled >= 0 && i > m.refilled {
+			m.known, m.refilled = max(m.known, i), -1
+		}
+		return
+	}
+	// A copy of what was found elsewhere, such as copytruncate makes.
+	c.copy = !c.live && slices.ContainsFunc(m.s.lost, func(id ident) bool { return c.body.fits(&id) != fitNone })
 }
 
 // holds tells whether a sibling is held and was read, so that everything behind
@@ -120,19 +156,17 @@ func bestFit(b *body, ids []ident) int {
 // copy and not yet truncated. If nothing of the log was read yet, nothing else
 // tells. A log rotated away may begin as the live one does; it is longer then,
 // or soon differs.
-func (s *series) copies(all []sibling) {
-	live := &all[0]
-	var b *body
-	if i := slices.IndexFunc(s.bodies, func(b *body) bool { return live.inode() == inode{b.dev, b.ino} }); i >= 0 {
-		b = s.bodies[i]
-	} else if b = live.body; b == nil || live.from >= 0 {
+func (m *matcher) copies() {
+	live := &m.all[0]
+	b := live.body
+	if i := slices.IndexFunc(m.s.bodies, func(b *body) bool { return live.inode() == inode{b.dev, b.ino} }); i >= 0 {
+		b = m.s.bodies[i]
+	}
+	if !live.live || live.from >= 0 || b == nil || b.off > 0 || b.src != nil || len(b.first) == 0 {
 		return
 	}
-	if !live.live || b.off > 0 || b.src != nil || len(b.first) == 0 {
-		return
-	}
-	for i := range all[1:] {
-		c := &all[i+1]
+	for i := range m.all[1:] {
+		c := &m.all[i+1]
 		if c.body != nil && c.body.src == nil && len(c.body.first) > 0 && c.body.size() <= b.size() &&
 			bytes.HasPrefix(b.first, c.body.first) {
 			c.copy = true
@@ -143,40 +177,42 @@ func (s *series) copies(all []sibling) {
 // shortened finds logs that end before the position and begin the same: what
 // a crash of the host or a restored backup left of them. All that they have
 // was read, and what is written to them comes behind it.
-func (s *series) shortened(all []sibling, lost []ident, known int) ([]ident, int) {
-	for k := 0; k < len(lost); {
-		i := slices.IndexFunc(all, func(c sibling) bool {
-			return c.body != nil && c.from < 0 && !c.copy && c.body.fits(&lost[k]) == fitPrefix
+func (m *matcher) shortened() {
+	for k := 0; k < len(m.lost); {
+		id := &m.lost[k]
+		i := slices.IndexFunc(m.all, func(c sibling) bool {
+			return c.body != nil && c.from < 0 && c.body.fits(id) == fitPrefix
 		})
 		if i < 0 {
 			k++
 			continue
 		}
-		c := &all[i]
-		c.copy, known = true, max(known, i)
-		if c.body.src == nil {
+		c, off := &m.all[i], id.off
+		m.found(k, i)
+		if c.copy, c.from, c.skip = true, -1, false; c.body.src == nil {
 			c.from = c.body.size()
-			s.f.log.Warn("a log is shorter than what was read of it; going on at its end",
-				"file", c.name, "size", c.body.size(), "read", lost[k].off)
+			m.s.f.log.Warn("a log is shorter than what was read of it; going on at its end",
+				"file", c.name, "size", c.from, "read", off)
 		}
-		lost = slices.Delete(lost, k, k+1)
 	}
-	return lost, known
 }
 
 // fresh has the unknown that are newer than the known read from their
 // beginning. If none is known, a first run begins with what was named, and a
-// later one with what changed since.
-func (s *series) fresh(all []sibling, known int) {
-	since := s.seen
-	for _, id := range slices.Concat(s.lost, s.done) {
+// later one with what changed since. An empty one may be a copy that is being
+// made.
+func (m *matcher) fresh() {
+	since := m.s.seen
+	for _, id := range slices.Concat(m.s.lost, m.s.done) {
 		since = max(since, id.mtime)
 	}
-	for i := range all {
-		c := &all[i]
-		switch {
-		case c.body == nil || c.from >= 0 || c.copy || len(c.body.first) == 0 && !c.live: // a copy that is being made for one
-		case c.live, i <= known, known < 0 && s.first && s.f.named(c.name), known < 0 && !s.first && c.mtime > since:
+	for i := range m.all {
+		c := &m.all[i]
+		newer := i <= m.known || i <= m.refilled
+		if !newer && (m.known < 0 || m.refilled >= 0) {
+			newer = !m.s.first && c.mtime > since || m.s.first && m.s.f.named(c.name)
+		}
+		if c.body != nil && c.from < 0 && !c.copy && (c.live || newer && len(c.body.first) > 0) {
 			c.from = 0
 		}
 	}
@@ -219,7 +255,7 @@ func (s *series) adopt(all []sibling, lost []ident) error {
 			c.body.close()
 			continue
 		}
-		if err := s.hold(c.body, c.from); err != nil {
+		if err := s.hold(c); err != nil {
 			return err
 		}
 		if !c.live {

@@ -102,6 +102,10 @@ func (s *series) pullPacked(ctx context.Context, b *body) (more bool, err error)
 			b.fresh, b.done = false, true
 			break
 		}
+		if b.skip { // the rest of a line of which the beginning was given out
+			b.skip = false
+			continue
+		}
 		out = append(append(out, line...), '\n')
 	}
 	s.f.count.cut.Add(b.src.cut - cut)

@@ -157,12 +157,13 @@ func (s *series) back() {
 	}
 }
 
-// hold takes a body, which begins at from.
-func (s *series) hold(b *body, from int64) error {
-	if err := b.begin(from); err != nil {
+// hold takes the body of a sibling.
+func (s *series) hold(c *sibling) error {
+	if err := c.body.begin(c.from); err != nil {
 		return err
 	}
-	s.f.owner[inode{b.dev, b.ino}] = s
+	c.body.skip = c.skip
+	s.f.owner[inode{c.body.dev, c.body.ino}] = s
 	return nil
 }
 

@@ -33,6 +33,7 @@ type sibling struct {
 	err   error
 	copy  bool  // its content is known from elsewhere
 	from  int64 // where to begin, -1: it is not to be read
+	skip  bool  // that is in a line too long
 }
 
 func (c *sibling) inode() inode { return inode{c.dev, c.ino} }

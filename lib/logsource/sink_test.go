@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -85,13 +84,6 @@ func (m *memory) set(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change()
-}
-
-// copyStates is the states as they are now.
-func (m *memory) copyStates() map[string][]byte {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return maps.Clone(m.states)
 }
 
 func tail(b []byte) []byte { return b[max(len(b)-40, 0):] }
