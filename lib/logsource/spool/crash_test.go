@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,8 +31,21 @@ const (
 	releaseEnv = "ROL_SPOOL_CHILD_RELEASE" // it reads as well, and releases what it has read
 	syncEnv    = "ROL_SPOOL_CHILD_SYNC"    // it says how far is synced, and goes on until it is killed
 	chunksEach = 40                        // chunks it puts for each of its sources
-	childWaits = 150 * time.Millisecond    // how long it waits for room
+	waitEnv    = "ROL_SPOOL_CHILD_WAIT"    // how long it waits for room, a duration
 )
+
+// memoryDir is a directory in memory, where there is such a thing: what a
+// killed process leaves is the same on every file system, and fsync costs
+// nothing there.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rol-spool-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
@@ -82,10 +96,14 @@ func child(dir string) error {
 // childPuts goes on where the state says, as a source does.
 func childPuts(s *Spool, key string) error {
 	from, _ := strconv.Atoi(string(s.State(key)))
+	wait, err := time.ParseDuration(os.Getenv(waitEnv))
+	if err != nil {
+		wait = time.Minute
+	}
 	for i := from; i < from+chunksEach; i++ {
 		err := errors.New("not yet")
 		for try := 0; err != nil; try++ {
-			ctx, cancel := context.WithTimeout(context.Background(), childWaits)
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
 			err = s.Put(ctx, chunk(key, i))
 			cancel()
 			if err != nil && (try == 3 || s.why() != nil || errors.Is(err, context.DeadlineExceeded)) {
@@ -122,7 +140,8 @@ func childReads(ctx context.Context, s *Spool) error {
 // command is the child, of a build of this package.
 func command(binary, dir string, env ...string) *exec.Cmd {
 	c := exec.Command(binary)
-	c.Env = append(append(os.Environ(), childEnv+"="+dir), env...)
+	// The race detector would let every child wait a second at its end.
+	c.Env = append(append(os.Environ(), childEnv+"="+dir, "GORACE=atexit_sleep_ms=0"), env...)
 	return c
 }
 
@@ -208,14 +227,15 @@ func points(count, few int) (all []int) {
 // and returns what is wrong afterwards, and how many faults struck.
 func sweep(t *testing.T, binary string, f killer.Fault, few int, env ...string) (hit int, wrong []error) {
 	t.Helper()
-	before := filepath.Join(t.TempDir(), "before")
+	work := memoryDir(t)
+	before := filepath.Join(work, "before")
 	if out, err := command(binary, before).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	released := len(env) > 0
 	for _, fresh := range []bool{true, false} {
 		prepare := func() (string, map[string]int) {
-			dir := filepath.Join(t.TempDir(), "spool")
+			dir := filepath.Join(work, "spool")
 			if fresh {
 				return dir, map[string]int{}
 			}
@@ -228,6 +248,11 @@ func sweep(t *testing.T, binary string, f killer.Fault, few int, env ...string) 
 		clean := killer.Fault{Calls: f.Calls}.Run(t, command(binary, dir, env...))
 		if clean.Status != 0 || clean.Count < 5 {
 			t.Fatalf("undisturbed: %v", clean)
+		}
+		_ = os.RemoveAll(dir)
+		env := env
+		if f.Stay { // it would wait for ever
+			env = append(slices.Clone(env), waitEnv+"=100ms")
 		}
 		for _, f.At = range points(clean.Count, few) {
 			dir, put := prepare()
