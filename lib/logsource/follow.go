@@ -17,7 +17,7 @@ import (
 // FollowOptions are what a Follow may be told. Zero values get the defaults.
 type FollowOptions struct {
 	Poll   time.Duration // how often is looked, 200 ms
-	Idle   time.Duration // how long an old incarnation must be silent before it is let go, 2 min
+	Idle   time.Duration // how long an old incarnation must be silent before it is let go, 2 min if it was deleted, else 30 times that
 	Away   time.Duration // how long a log may be away before it is spoken of, 1 min
 	Hint   bool          // let the kernel say when to look before it is time
 	Resume []Mark        // positions that a database knows, for logs without a state
@@ -28,8 +28,8 @@ type FollowOptions struct {
 //
 // A log is a name; what stands under it from one rotation to the next is held
 // open and read by inode, so that it is read to its end when it was renamed.
-// It is let go when it has been silent for Idle and its successor has grown,
-// or its name is gone. The older is read before the newer; what a writer still
+// It is let go when its name is gone and it has been silent for Idle, or for
+// much longer and its successor has grown. The older is read before the newer; what a writer still
 // writes to the older is read as it comes.
 //
 // The state of a log has what its incarnations begin with, and what stands

@@ -182,9 +182,11 @@ func (o *Omprog) lines(ctx context.Context, b []byte) error {
 
 var marks = [][]byte{[]byte("BEGIN TRANSACTION\n"), []byte("COMMIT TRANSACTION\n")}
 
+var transaction = []byte(" TRANSACTION\n")
+
 // beforeMark is what stands before the first mark of a transaction, and that.
 func beforeMark(b []byte) (run, mark []byte) {
-	if bytes.Index(b, []byte(" TRANSACTION\n")) < 0 {
+	if !bytes.Contains(b, transaction) {
 		return b, nil
 	}
 	for at := 0; at < len(b); at += bytes.IndexByte(b[at:], '\n') + 1 {

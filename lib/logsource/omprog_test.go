@@ -259,6 +259,9 @@ func TestMain(m *testing.M) {
 }
 
 func child(what, dir string) error {
+	if what == "trivial" {
+		return trivial(dir)
+	}
 	d, err := openDiary(filepath.Join(dir, "diary"))
 	if err != nil {
 		return err
@@ -278,4 +281,19 @@ func child(what, dir string) error {
 		return err
 	}
 	return p.Run(context.Background())
+}
+
+// trivial is the least that answers omprog, to compare with: it trusts each
+// read to be a line.
+func trivial(dir string) error {
+	f, err := os.Create(filepath.Join(dir, "diary"))
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 64<<10)
+	for n := 0; err == nil; n, err = unix.Read(0, b) {
+		f.Write(b[:n])
+		unix.Write(1, []byte("OK\n"))
+	}
+	return err
 }

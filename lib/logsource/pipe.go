@@ -43,8 +43,11 @@ type PipeOptions struct {
 // A FIFO is opened for reading and writing, so that opening it waits for
 // nobody and it has no end when the writers go. The kernel throws away what is
 // in a FIFO when nobody has it open. So somebody must hold it while this
-// program is away: systemd does (ListenFIFO= in a socket unit), and a writer
-// that keeps it open, as rsyslog's ompipe does.
+// program is away: systemd does (ListenFIFO= in a socket unit), and so does a
+// writer that keeps it open. rsyslog's ompipe does, but closes it for a moment
+// at SIGHUP. It opens the FIFO so that it does not wait: a line longer than
+// 4096 bytes (PIPE_BUF) that finds no room for all of it is torn, and without
+// action.resumeRetryCount="-1" and a queue lines are dropped when it is full.
 //
 // Input that is no pipe is read as it comes, to its end: a file, a terminal, a
 // socket. What was read and not yet handed on is lost if the program is killed.

@@ -62,6 +62,55 @@ func TestFollowRefilled(t *testing.T) {
 	}
 }
 
+// TestFollowRefilledUnderway is truncated and refilled between two looks, with
+// the same beginning and more than there was.
+func TestFollowRefilledUnderway(t *testing.T) {
+	p := newPlace(t)
+	head, common := lines("head", 0, 2*HeadLen/80)
+	a, first := lines("a", 0, 100)
+	b, second := lines("b", 0, 200)
+	p.append("mail.log", head+a)
+	p.start("mail.log")
+	p.sink.wait(t, len(common)+100)
+	block := make(chan struct{})
+	p.sink.set(func() { p.sink.block = block })
+	p.append("mail.log", "last\n")
+	eventually(t, "it waits for the sink", func() bool {
+		p.sink.mu.Lock()
+		defer p.sink.mu.Unlock()
+		return p.sink.waiting > 0
+	})
+	p.check(os.Truncate(p.path("mail.log"), 0))
+	p.append("mail.log", head+b)
+	p.sink.set(func() { p.sink.block = nil })
+	close(block)
+	p.expect(slices.Concat(common, first, []string{"last"}, common, second)...)
+}
+
+// TestFollowCopied begins when copytruncate has made its copy and not yet
+// truncated.
+func TestFollowCopied(t *testing.T) {
+	p := newPlace(t)
+	p.append("mail.log", "one of some length that tells the log from all others, and the host\n")
+	p.start("mail.log")
+	p.sink.wait(t, 1)
+	p.end()
+	want := p.sink.all()
+	p.rename("mail.log", "mail.log.2")
+	text, all := lines("a", 0, 100)
+	p.append("mail.log", text)
+	p.append("mail.log.1", text)
+	p.start("mail.log")
+	want = append(want, all...)
+	p.expect(want...)
+	p.quiet()
+	p.check(os.Truncate(p.path("mail.log"), 0))
+	p.append("mail.log", "two\n")
+	p.expect(append(want, "two")...)
+	p.quiet()
+	p.expect(append(want, "two")...)
+}
+
 // TestFollowNULs has a writer that does not append.
 func TestFollowNULs(t *testing.T) {
 	p := newPlace(t)

@@ -190,7 +190,7 @@ func (s *schedule) run(steps int) {
 }
 
 func (s *schedule) wait(n int) {
-	for end := time.Now().Add(10 * time.Second); len(s.sink.all()) < n; time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(30 * time.Second); len(s.sink.all()) < n; time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			s.verify()
 			s.t.Fatal("lines do not come")

@@ -234,21 +234,28 @@ func (s *series) verify() {
 	}
 }
 
-// retire lets go of what nobody writes any more: it was silent for a while,
-// and the one after it has grown or its name is gone. Of more than maxOld the
-// oldest goes at once.
+// patience is how many times longer an old log is held while it has a name: a
+// program that does not open its log again may write to it now and then until
+// the next rotation.
+const patience = 30
+
+// retire lets go of what nobody writes any more: its name is gone and it was
+// silent for a while, or it was for a long while and the one after it has
+// grown. Of more than maxOld the oldest goes at once.
 func (s *series) retire(ctx context.Context) error {
 	for i := 0; i < len(s.bodies); i++ {
 		b := s.bodies[i]
 		last := i == len(s.bodies)-1
-		idle := time.Since(b.changed) >= s.f.opt.Idle
+		idle := time.Since(b.changed)
 		grown := slices.ContainsFunc(s.bodies[i+1:], func(x *body) bool { return x.off > 0 })
 		gone := b.stat.Nlink == 0
 		switch {
 		case b.src != nil && !b.fresh:
-		case idle && gone, idle && grown:
+		case gone && idle >= s.f.opt.Idle, grown && idle >= patience*s.f.opt.Idle:
 		case !last && len(s.bodies) > maxOld:
-			s.f.log.Warn("too many old logs are still open; letting go of the oldest", "file", b.name)
+			if idle < s.f.opt.Idle {
+				s.f.log.Warn("too many old logs are still written to; letting go of the oldest", "file", b.name)
+			}
 		default:
 			continue
 		}

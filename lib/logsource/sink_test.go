@@ -22,6 +22,8 @@ type memory struct {
 	states map[string][]byte
 	puts   int
 
+	waiting int // Puts that wait for block
+
 	fail  func(put int) (kept bool, err error) // what becomes of a Put, nil: it is kept
 	block chan struct{}                        // Put waits for it to be closed
 }
@@ -35,6 +37,9 @@ var errSink = errors.New("the sink fails")
 func (m *memory) Put(ctx context.Context, c *Chunk) error {
 	m.mu.Lock()
 	block := m.block
+	if block != nil {
+		m.waiting++
+	}
 	m.mu.Unlock()
 	if block != nil {
 		select {

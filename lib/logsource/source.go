@@ -1,5 +1,10 @@
 // Package logsource is where log lines come from: files and standard input,
-// plain, gzip or zstd, several of them merged by time.
+// plain, gzip or zstd, several of them merged by time (Source, Merger); and
+// live ones that hand chunks of whole lines to a Sink: files followed through
+// their rotations (Follow), a FIFO or standard input (Pipe), and rsyslog's
+// omprog (Omprog). These have no memory of their own: what a restart needs is
+// in the state of the last chunk, which the sink keeps together with its lines
+// and gives back.
 //
 // What has been read is known by content, not by name: a Mark holds a hash of
 // the first bytes of a log and how far it was read. So a log is found again
