@@ -16,8 +16,8 @@ func TestShelvedFindsAndOrders(t *testing.T) {
 	}
 	open := map[uint32]ent{}
 	byKey := map[uint32][]uint32{}
-	for step := range 200_000 {
-		if rnd.IntN(5) < 3 && step < 150_000 {
+	for step := range 60_000 {
+		if rnd.IntN(5) < 3 && step < 45_000 {
 			e := ent{at: rnd.Int64N(1e6)}
 			id := s.add(entry{at: e.at, legs: 2, serial: uint64(step)})
 			for range rnd.IntN(6) {
@@ -44,7 +44,7 @@ func TestShelvedFindsAndOrders(t *testing.T) {
 			delete(open, id)
 			s.remove(id)
 		}
-		if step%1000 != 0 {
+		if step%2000 != 0 {
 			continue
 		}
 		least := int64(1 << 60)

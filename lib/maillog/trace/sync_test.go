@@ -89,7 +89,10 @@ func (f *feeder) oneEvent(i int) {
 
 // What Sync and Changes cost is what has changed, not what is open.
 func TestSyncCostsWhatHasChanged(t *testing.T) {
-	const open = 200_000
+	open := 200_000
+	if testing.Short() {
+		open = 20_000
+	}
 	f := manyOpen(t, open, trace.Options{})
 	best := time.Hour
 	for i := range 20 {
