@@ -368,7 +368,7 @@ hint   /x
        short
        do: do it
 
-found: 1 that lose lines, 0 that blur them, 1 hints
+found: lines lost 1, lines blurred 0, hints 1
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

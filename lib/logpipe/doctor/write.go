@@ -51,7 +51,7 @@ func writeText(b *bytes.Buffer, found []Finding, width int) {
 		b.WriteString("nothing was found that loses or blurs lines\n")
 		return
 	}
-	fmt.Fprintf(b, "found: %d that lose lines, %d that blur them, %d hints\n", counts[Loses], counts[Blurs], counts[Hint])
+	fmt.Fprintf(b, "found: lines lost %d, lines blurred %d, hints %d\n", counts[Loses], counts[Blurs], counts[Hint])
 }
 
 // wrap breaks a text between words, indented.
