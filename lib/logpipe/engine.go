@@ -58,12 +58,13 @@ type engine struct {
 	log   *slog.Logger
 	wall  func() time.Time // to show and to store, never to decide by
 
-	loaded chan struct{}    // closed when the database has been read for the first time
+	loaded chan struct{}    // closed when the database has been read for the first time, or never will be
 	marks  []logsource.Mark // set before that: how far runs that ended have read files
 	noMore chan struct{}    // closed: the spool's end is the end
 	stop   chan struct{}    // closed: commit what has been read, and end
 
-	mu sync.Mutex // guards what follows; the status is read while the engine works
+	once sync.Once
+	mu   sync.Mutex // guards what follows; the status is read while the engine works
 	engineState
 }
 
@@ -115,6 +116,7 @@ func newEngine(where string, opt Options, sp *spool.Spool, log *slog.Logger, wal
 // done. What cannot get better by waiting is an error, but only before the
 // database was read for the first time.
 func (e *engine) run(ctx context.Context) error {
+	defer e.tellLoaded()
 	wait := firstRetry
 	for {
 		begun := time.Now()
@@ -195,6 +197,9 @@ func (e *engine) fine() {
 		"bytes_behind", e.spool.End()-e.done)
 	e.trouble = trouble{}
 }
+
+// tellLoaded closes loaded, once.
+func (e *engine) tellLoaded() { e.once.Do(func() { close(e.loaded) }) }
 
 // attend opens the database and works on it until one of the ends of run, or
 // an error.
@@ -301,7 +306,7 @@ func (e *engine) load(ctx context.Context, db database, opt trace.Options) (r *s
 	e.pos, e.done = from, from
 	if !e.begun {
 		e.marks, e.begun = marks, true
-		close(e.loaded)
+		e.tellLoaded()
 	}
 	return r, !known && len(positions) > 0, nil
 }

@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(peer.Run(m)) }
 
 // patience is how long a program may take to do what it was told.
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 // waitFor polls until ok, or fails saying what it was that did not come.
 func waitFor(t *testing.T, what string, ok func() bool) {

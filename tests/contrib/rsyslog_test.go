@@ -66,6 +66,9 @@ func (r *rsyslog) say(t *testing.T, lines []logLine) {
 		return err == nil
 	})
 	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	for _, l := range lines {
 		if _, err := fmt.Fprintf(c, "<22>%s %s: %s", time.Now().Format(time.Stamp), l.tag, l.msg); err != nil {
 			t.Fatal(err)

@@ -29,13 +29,8 @@ type mysqlDB struct {
 // lets one wait for a lock.
 const mysqlSilence = 30 * time.Second
 
-// openMySQL opens the database that a file in the syntax of mysql_table(5)
-// names.
-func openMySQL(where string, mode Mode) (*mysqlDB, error) {
-	return openMySQLWith(where, mode, mysqlpool.Options{})
-}
-
-// openMySQLWith is openMySQL with timeouts and a log of the caller's choice.
+// openMySQLWith opens the database that a file in the syntax of mysql_table(5)
+// names, with timeouts and a log of the caller's choice.
 func openMySQLWith(where string, mode Mode, opt mysqlpool.Options) (*mysqlDB, error) {
 	cfg, err := mysqlpool.ReadFile(where)
 	if err != nil {

@@ -18,6 +18,10 @@ func newMy(t testing.TB) string {
 	return mariaDB(t).CF(fmt.Sprintf("test%d", databases.Add(1)))
 }
 
+func openMySQL(cf string, mode Mode) (*mysqlDB, error) {
+	return openMySQLWith(cf, mode, mysqlpool.Options{})
+}
+
 // openMy opens a MariaDB database for writing, until the end of the test.
 func openMy(t testing.TB, cf string) *mysqlDB {
 	t.Helper()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -110,10 +111,13 @@ func (w *mysqlWriter) attempt(ctx context.Context, b *mysqlBatch) error {
 		}
 		w.undo(ctx, err)
 	}
-	if errors.Is(err, ErrMoved) && w.c != nil {
-		return w.whose(ctx, b)
+	if !errors.Is(err, ErrMoved) {
+		return err
 	}
-	return err
+	if w.c == nil {
+		return driver.ErrBadConn // lost while it was to roll back: ask on a new one
+	}
+	return w.whose(ctx, b)
 }
 
 // undo rolls back, by the end of the session where nothing else is sure.

@@ -18,6 +18,24 @@ import (
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
+// Writing MariaDB and MySQL. A network is between, and a server that may end,
+// hang or be another one the next moment.
+//
+// A commit is one transaction on the writer's session. It begins by moving the
+// mark, the number of the last commit and its token, from what this writer
+// left there: so no two writers, and no two attempts of one of them, can both
+// succeed, and whoever does not find his mark learns from it whether a commit
+// whose answer was lost was made. Everything else in it is absolute (rows
+// replace rows, values replace values), so running it again is harmless.
+//
+// Many rows go by LOAD DATA LOCAL, encoded while the server reads them; where
+// that is refused, by statements of at most mysqlStatement bytes. Beside a
+// batch the writer holds no more than that, the ids of the rows it has touched
+// and the names of the days.
+//
+// DDL cannot be part of a transaction: tables are made before it, indexes
+// after it, and each statement is right whether it was run before or not.
+
 const (
 	// mysqlLockWait is how long the server lets a statement wait for a row's or
 	// a table's lock, in seconds: less than the session may be silent.

@@ -3,6 +3,7 @@ package trace
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"maps"
 	"slices"
 )
 
@@ -76,6 +77,27 @@ func (t *Tracer) rest() {
 		}
 	}
 	t.again = slices.Delete(t.again, 0, n)
+	t.shrink()
+}
+
+// shrink gives back what tables hold that were large: a map keeps the room it
+// once had.
+func (t *Tracer) shrink() {
+	t.legs = shrunk(t.legs, &t.peaks[0])
+	t.sessions = shrunk(t.sessions, &t.peaks[1])
+	t.scans = shrunk(t.scans, &t.peaks[2])
+	t.wait = shrunk(t.wait, &t.peaks[3])
+}
+
+func shrunk[V any](m map[uint64]V, peak *int) map[uint64]V {
+	*peak = max(*peak, len(m))
+	if *peak < 16_384 || len(m) > *peak/8 {
+		return m
+	}
+	small := make(map[uint64]V, len(m))
+	maps.Copy(small, m)
+	*peak = len(m)
+	return small
 }
 
 // putAside puts a leg that waits on the shelf, with its chain and what is
@@ -161,7 +183,7 @@ func (t *Tracer) together(l *leg) []*leg {
 	}
 	for i := 0; i < len(t.group); i++ {
 		m := t.group[i]
-		if len(t.group)+len(m.to)+len(m.notices) > maxTogether || len(m.scan) > maxTogether {
+		if len(t.group)+len(m.to)+len(m.notices) > maxTogether {
 			return nil
 		}
 		if m.q != &t.byQueue[qWaiting] && m.q != &t.byQueue[qParked] {
@@ -345,7 +367,7 @@ func (t *Tracer) unpack(data []byte) (e entry, ok bool) {
 		c.hash(&k)
 		t.keys = append(t.keys, k)
 	}
-	return e, !c.bad && e.legs > 0 && e.legs <= maxTogether
+	return e, !c.bad && e.legs > 0 && e.legs <= maxTogether && e.scans >= 0
 }
 
 // members calls f for the members of the value that was unpacked last. f reads

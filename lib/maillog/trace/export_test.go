@@ -95,3 +95,6 @@ func (t *Tracer) Check() string {
 	}
 	return ""
 }
+
+// NewMemShelf is the shelf that a tracer without another one has.
+func NewMemShelf() Shelf { return &memShelf{} }

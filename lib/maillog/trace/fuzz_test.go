@@ -2,6 +2,8 @@ package trace_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +68,15 @@ func FuzzTrace(f *testing.F) {
 			}
 			p.Parse(l, &ev)
 			tr.Add(&ev)
+			if i%3 != 0 {
+				tr.RestNow()
+			}
+			if wrong := tr.Check(); wrong != "" {
+				t.Fatal(wrong)
+			}
+			if i%5 == 0 {
+				tr.Idle(time.Minute)
+			}
 			if st := tr.Stats(); st.Legs > 12 || st.Sessions > 8 || st.Scans > 12+6+1 {
 				t.Fatalf("beyond the bounds: %+v", st)
 			}
@@ -96,20 +107,32 @@ func FuzzRestore(f *testing.F) {
 	tr := trace.New(trace.Options{}, strict{nil, map[flat.ID]bool{}})
 	p := maillog.NewParser(maillog.Options{Location: time.UTC})
 	var ev maillog.Event
+	var meta []byte
 	for _, l := range labLog(f, "lab-a")[:900] {
 		p.Parse(l, &ev)
 		tr.Add(&ev)
 	}
 	n := 0
+	tr.RestNow()
 	tr.Changes(func(key, data []byte) {
-		if n++; n%20 == 0 {
+		if n++; n%20 == 0 || key[0] == 'C' {
 			f.Add(slices.Clone(key), slices.Clone(data))
+		}
+		if key[0] == 'M' {
+			meta = slices.Clone(data)
 		}
 	})
 	f.Fuzz(func(t *testing.T, key, data []byte) {
 		tr := trace.New(trace.Options{}, rowSet{})
+		if len(key) > 0 && key[0] == 'C' && len(data) > 5 { // what the checksum would not let in
+			data = slices.Clone(data)
+			binary.LittleEndian.PutUint32(data[1:], crc32.Checksum(data[5:], crc32.MakeTable(crc32.Castagnoli)))
+		}
 		if tr.Restore(key, data) != nil {
 			return
+		}
+		if tr.Restore([]byte("M\x00\x00\x00\x00\x00\x00\x00\x00"), meta) != nil {
+			t.Fatal("the value M")
 		}
 		tr.Sync()
 		for _, l := range labLog(t, "lab-a")[100:130] {

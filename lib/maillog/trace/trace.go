@@ -18,13 +18,20 @@
 //
 // What bounds it. Everything open sits in a queue with an age and the whole
 // has a cap (Options); what runs out of either becomes a row that says it is
-// incomplete, and a counter. The clock is the log's: it moves by the steps
-// between lines, ignores a single host's wild ones, and never runs backwards,
-// so that a replay gives the same rows and an old file does no harm.
+// incomplete, and a counter. What has had no line for a while is put aside: it
+// costs a hundred bytes of memory then, and a kilobyte on the Shelf. The clock
+// is the log's: it moves by the steps between lines, ignores a single host's
+// wild ones, and never runs backwards, so that a replay gives the same rows and
+// an old file does no harm. While no lines come, Idle lets it go on for less
+// than a minute, so that what is done becomes final.
 //
 // What happens on restart. Changes gives the open state that changed since
 // the last call, as opaque values by key, to be committed together with the
-// rows and the input position; Restore takes them back.
+// rows and the input position; Restore takes them back. A tracer that goes on
+// with them gives the rows that the one before would have given: all that its
+// decisions depend on is in the state, ages and the order of things too. Only
+// lines that come more than six minutes after their mail was done look like
+// another mail then.
 package trace
 
 import (
@@ -135,6 +142,7 @@ type Tracer struct {
 
 	shelf    shelved
 	again    []retry
+	peaks    [4]int
 	noShelf  bool // it is full
 	shelfErr error
 	link     *linker
