@@ -46,7 +46,7 @@ func (c *committer) run(ctx context.Context) error {
 // patiently does f until it succeeds, or until waiting is of no use.
 func (c *committer) patiently(ctx context.Context, f func() error) error {
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		err := f()
+		err := c.asking(f)
 		if err == nil {
 			c.fine()
 			return nil
@@ -64,6 +64,19 @@ func (c *committer) patiently(ctx context.Context, f func() error) error {
 		case <-time.After(jitter(wait)):
 		}
 	}
+}
+
+// asking does f and notes since when, so that a database that neither answers
+// nor hangs up is seen before its time is over.
+func (c *committer) asking(f func() error) error {
+	note := func(t time.Time) {
+		c.mu.Lock()
+		c.asked = t
+		c.mu.Unlock()
+	}
+	note(time.Now())
+	defer note(time.Time{})
+	return f()
 }
 
 func (c *committer) commit(ctx context.Context, b *batch) error {

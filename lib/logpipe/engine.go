@@ -29,7 +29,8 @@ const (
 	nearBytes    = 4 << 20                // it keeps up while it is no further behind than this
 	firstRetry   = 250 * time.Millisecond
 	lastRetry    = 10 * time.Second
-	tailsKnown   = time.Hour // after a beginning in the middle of a log: see known.go
+	answerTime   = 10 * time.Second // a database that takes longer for an answer is in trouble
+	tailsKnown   = time.Hour        // after a beginning in the middle of a log: see known.go
 )
 
 // database is what an engine needs of a store.
@@ -81,6 +82,7 @@ type engineState struct {
 	begun   bool        // the database has been read
 	commits commitStats
 	trouble trouble
+	asked   time.Time // since when the database owes an answer; zero: it does not
 }
 
 // lineReader parses the lines of one source.

@@ -165,6 +165,10 @@ func (e *engine) report() DatabaseReport {
 		LongestTime: max(e.commits.longest[0], e.commits.longest[1]).Seconds(),
 		Shapes:      c.sorted(), buckets: e.commits.buckets,
 	}
+	if d := time.Since(e.asked); r.Degraded == nil && !e.asked.IsZero() && d > answerTime {
+		r.Degraded = at(e.wall().Add(-d))
+		r.Reason = "it has not answered for " + d.Round(time.Second).String()
+	}
 	if !e.begun {
 		r.LagBytes = e.spool.End() - e.spool.Begin()
 		return r

@@ -57,8 +57,21 @@ func (g *generator) plan(n int) []kind {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.rng.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
+	// Those that take seconds come in the first two thirds, so that nobody has
+	// to wait for them at the end.
+	for i := 2 * len(plan) / 3; i < len(plan); i++ {
+		for slow[plan[i].name] {
+			j := g.rng.IntN(i)
+			if !slow[plan[j].name] {
+				plan[i], plan[j] = plan[j], plan[i]
+			}
+		}
+	}
 	return plan
 }
+
+// slow are the kinds for which somebody has to wait.
+var slow = map[string]bool{"later": true, "expire": true, "multi": true, "timeout": true}
 
 // send sends n mails, spread over a time if that is not 0, and returns when
 // the last client has gone.

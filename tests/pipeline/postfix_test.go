@@ -126,7 +126,7 @@ const (
 	outPort    = 10025
 
 	tooBig       = 20000 // bytes; message_size_limit of the front
-	smtpdTimeout = 3     // seconds
+	smtpdTimeout = 5     // seconds
 )
 
 // startMX starts the instance in front: it takes mail from the internet for
@@ -205,8 +205,8 @@ smtpd_peername_lookup = no
 queue_run_delay = 1s
 minimal_backoff_time = 1s
 maximal_backoff_time = 2s
-maximal_queue_lifetime = 3s
-bounce_queue_lifetime = 3s
+maximal_queue_lifetime = 5s
+bounce_queue_lifetime = 5s
 `
 	services := fmt.Sprintf("127.0.0.1:%d inet n - n - 20 smtpd\n", outPort)
 	return startPostfix(t, on, dir, main, services, map[string]string{})

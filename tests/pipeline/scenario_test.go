@@ -88,8 +88,12 @@ func (sc scenarioCase) run(t *testing.T, maria *peer.MariaDB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var disturbed sync.WaitGroup
 	if sc.disturb != nil {
-		disturbed.Go(func() { sc.disturb(ctx, s) })
-		disturbed.Go(func() { s.watchHealth(ctx) })
+		watch, enough := context.WithCancel(context.Background())
+		disturbed.Go(func() { s.watchHealth(watch) })
+		disturbed.Go(func() {
+			sc.disturb(ctx, s)
+			enough()
+		})
 	}
 	begun := time.Now()
 	over := sc.over
