@@ -171,10 +171,8 @@ var errStopped = errors.New("the service ends")
 
 // group is goroutines that begin and end together.
 type group struct {
-	n      sync.WaitGroup
 	failed chan error    // the first failure
 	ended  chan struct{} // all have ended
-	once   sync.Once
 	left   int
 	mu     sync.Mutex
 	err    error
