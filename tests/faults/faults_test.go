@@ -133,15 +133,24 @@ func (s *scene) read(t *testing.T, dir, log string) {
 func dump(t *testing.T, dir string) string {
 	t.Helper()
 	c := exec.Command(peer.Program(t, "rol-maillog"), "search", "--db", db(dir), "--format", "json", "--limit", "0")
+	out, err := sortedOutput(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// sortedOutput are the lines that a command prints, sorted.
+func sortedOutput(c *exec.Cmd) (string, error) {
 	var errs bytes.Buffer
 	c.Stderr = &errs
 	out, err := c.Output()
 	if err != nil {
-		t.Fatalf("%s: %v: %s", c, err, errs.Bytes())
+		return "", fmt.Errorf("%s: %w: %s", c, err, errs.Bytes())
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	return strings.Join(lines, "\n"), nil
 }
 
 // complete runs once more and compares.
@@ -173,8 +182,8 @@ func difference(got, want string) string {
 // part in which most are done.
 var moments = []struct{ n, of int }{{0, 3}, {1, 3}, {4, 5}}
 
-// sweep runs the second part with a fault at each point.
-func sweep(t *testing.T, few int, f killer.Fault, judge func(t *testing.T, s *scene, dir string, o killer.Outcome)) {
+// sweepReplay runs the second part with a fault at each point.
+func sweepReplay(t *testing.T, few int, f killer.Fault, judge func(t *testing.T, s *scene, dir string, o killer.Outcome)) {
 	log := lab(t)
 	for _, m := range moments {
 		t.Run(fmt.Sprintf("after %d of %d", m.n, m.of), func(t *testing.T) {
@@ -210,7 +219,7 @@ func sweep(t *testing.T, few int, f killer.Fault, judge func(t *testing.T, s *sc
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
-	sweep(t, 12, killer.Fault{Calls: killer.Changing}, func(t *testing.T, _ *scene, _ string, o killer.Outcome) {
+	sweepReplay(t, 12, killer.Fault{Calls: killer.Changing}, func(t *testing.T, _ *scene, _ string, o killer.Outcome) {
 		if o.Status != 128+int(syscall.SIGKILL) {
 			t.Errorf("not killed: %v", o)
 		}
@@ -233,11 +242,11 @@ func ioError(t *testing.T, s *scene, dir string, o killer.Outcome) {
 }
 
 func TestDiskFullAtAnyMoment(t *testing.T) {
-	sweep(t, 10, killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Stay: true}, ioError)
+	sweepReplay(t, 10, killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Stay: true}, ioError)
 }
 
 func TestDiskFailsToSync(t *testing.T) {
-	sweep(t, 10, killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, ioError)
+	sweepReplay(t, 10, killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, ioError)
 }
 
 // Several transactions in a run, killed by the clock.

@@ -6,10 +6,13 @@
 package killer
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,11 +23,15 @@ import (
 // Fault is what happens to a program at its Nth interesting system call,
 // counted over all its threads. With At 0 it only counts.
 type Fault struct {
-	At    int
-	Errno syscall.Errno // 0: it is killed; else this call fails
-	Stay  bool          // and all later ones
-	Short bool          // the Nth call, a write, writes half of it; then comes what is above
-	Calls map[uint64]string
+	At      int
+	Errno   syscall.Errno // 0: it is killed; else this call fails
+	More    int           // and as many after it
+	Stay    bool          // and all later ones
+	Short   bool          // the Nth call, a write, writes half of it; then comes what is above
+	Calls   map[uint64]string
+	Under   []string      // only calls on files whose paths begin so; none: on all, but what it says
+	Says    bool          // writes to standard output are interesting, too
+	Started func(pid int) // called when the program runs, before its first instruction
 }
 
 // The interesting calls.
@@ -62,53 +69,73 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("status %d after %d calls, fault at %q: %s", o.Status, o.Count, o.Hit, strings.TrimSpace(o.Output))
 }
 
-// Run runs a command with a fault. It must not be used in parallel: it waits
-// for any child.
+// Run runs a command with a fault.
 func (f Fault) Run(t testing.TB, c *exec.Cmd) Outcome {
 	t.Helper()
-	runtime.LockOSThread() // ptrace knows threads, not processes
-	defer runtime.UnlockOSThread()
-	out, err := os.CreateTemp(t.TempDir(), "out")
+	o, err := f.Try(c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return o
+}
+
+// Try does what Run does, in any goroutine. Outputs of the command that have
+// been set are left as they are, the others are in the Outcome.
+func (f Fault) Try(c *exec.Cmd) (o Outcome, err error) {
+	runtime.LockOSThread() // ptrace knows threads, not processes
+	defer runtime.UnlockOSThread()
+	out, err := os.CreateTemp("", "rol-out-")
+	if err != nil {
+		return o, err
+	}
 	defer out.Close()
-	c.Stdout, c.Stderr = out, out
+	_ = os.Remove(out.Name())
+	if c.Stdout == nil {
+		c.Stdout = out
+	}
+	if c.Stderr == nil {
+		c.Stderr = out
+	}
 	c.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
 	if err := c.Start(); err != nil {
-		t.Fatal(err)
+		return o, err
 	}
 	pid := c.Process.Pid
 	var ws syscall.WaitStatus
 	if _, err := syscall.Wait4(pid, &ws, 0, nil); err != nil || !ws.Stopped() {
-		t.Fatalf("the traced program does not stop: %v, %v", err, ws)
+		return o, fmt.Errorf("the traced program does not stop: %w, %v", err, ws)
 	}
 	const options = syscall.PTRACE_O_TRACECLONE | syscall.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_EXITKILL
 	if err := syscall.PtraceSetOptions(pid, options); err != nil {
-		t.Fatal(err)
+		return o, err
+	}
+	if f.Started != nil {
+		f.Started(pid)
 	}
 	_ = syscall.PtraceSyscall(pid, 0)
-	o := f.follow(t, pid)
+	err = f.follow(pid, &o)
 	_ = c.Process.Release()
-	b, err := os.ReadFile(out.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	b, rerr := io.ReadAll(io.NewSectionReader(out, 0, maxOutput))
 	o.Output = string(b)
-	return o
+	return o, errors.Join(err, rerr)
 }
 
+// maxOutput bounds what is kept of an output, bytes.
+const maxOutput = 1 << 20
+
 // follow goes with the program, from stop to stop, until it has ended.
-func (f Fault) follow(t testing.TB, pid int) (o Outcome) {
+func (f Fault) follow(pid int, o *Outcome) error {
 	after := map[int]func(*syscall.PtraceRegs){} // what to do when a thread's call has ended
 	for {
 		var ws syscall.WaitStatus
-		tid, err := syscall.Wait4(-1, &ws, syscall.WALL, nil)
+		// Any thread of the program, but no child of another thread here: other
+		// programs may run meanwhile.
+		tid, err := syscall.Wait4(-1, &ws, syscall.WALL|syscall.WNOTHREAD, nil)
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil {
-			return o
+		if err != nil { // none is left
+			return nil
 		}
 		signal := 0
 		switch {
@@ -121,7 +148,10 @@ func (f Fault) follow(t testing.TB, pid int) (o Outcome) {
 			}
 			continue
 		case ws.StopSignal() == syscall.SIGTRAP|0x80:
-			f.atCall(t, pid, tid, after, &o)
+			if err := f.atCall(pid, tid, after, o); err != nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				return err
+			}
 		case ws.StopSignal() != syscall.SIGSTOP && ws.StopSignal() != syscall.SIGTRAP:
 			signal = int(ws.StopSignal()) // Go uses signals itself
 		}
@@ -130,30 +160,30 @@ func (f Fault) follow(t testing.TB, pid int) (o Outcome) {
 }
 
 // atCall looks at a thread that enters or leaves a system call.
-func (f Fault) atCall(t testing.TB, pid, tid int, after map[int]func(*syscall.PtraceRegs), o *Outcome) {
+func (f Fault) atCall(pid, tid int, after map[int]func(*syscall.PtraceRegs), o *Outcome) error {
 	var regs syscall.PtraceRegs
 	if err := syscall.PtraceGetRegs(tid, &regs); err != nil {
-		return
+		return nil
 	}
-	set := func() {
-		if err := syscall.PtraceSetRegs(tid, &regs); err != nil && err != syscall.ESRCH {
-			t.Error(err)
+	set := func() error {
+		if err := syscall.PtraceSetRegs(tid, &regs); err != nil && err != syscall.ESRCH { // killed meanwhile
+			return err
 		}
+		return nil
 	}
 	if leave := after[tid]; leave != nil {
 		delete(after, tid)
 		leave(&regs)
-		set()
-		return
+		return set()
 	}
 	enters := int64(regs.Rax) == -int64(syscall.ENOSYS)
 	name := f.Calls[regs.Orig_rax]
-	if !enters || name == "" || name == "write" && regs.Rdi <= 2 {
-		return
+	if !enters || name == "" || !f.interesting(tid, name, &regs) {
+		return nil
 	}
 	o.Count++
-	if f.At == 0 || o.Count < f.At || o.Count > f.At && !f.Stay {
-		return
+	if f.At == 0 || o.Count < f.At || o.Count > f.At+f.More && !f.Stay {
+		return nil
 	}
 	first := o.Hit == ""
 	if first {
@@ -164,18 +194,57 @@ func (f Fault) atCall(t testing.TB, pid, tid int, after map[int]func(*syscall.Pt
 	case f.Short && first:
 		whole := regs.Rdx
 		regs.Rdx /= 2
-		set()
 		after[tid] = func(regs *syscall.PtraceRegs) {
 			if f.Errno == 0 {
 				kill()
 			}
 			regs.Rdx = whole // the kernel leaves it as it is
 		}
+		return set()
 	case f.Errno == 0:
 		kill()
 	default:
 		regs.Orig_rax = ^uint64(0) // no such call
-		set()
 		after[tid] = func(regs *syscall.PtraceRegs) { regs.Rax = uint64(-int64(f.Errno)) }
+		return set()
 	}
+	return nil
+}
+
+// byPath are the calls that name a file, by the register that points to its
+// name. All others have its descriptor.
+var byPath = map[string]func(*syscall.PtraceRegs) uint64{
+	"open":      func(r *syscall.PtraceRegs) uint64 { return r.Rdi },
+	"unlink":    func(r *syscall.PtraceRegs) uint64 { return r.Rdi },
+	"rename":    func(r *syscall.PtraceRegs) uint64 { return r.Rdi },
+	"openat":    func(r *syscall.PtraceRegs) uint64 { return r.Rsi },
+	"unlinkat":  func(r *syscall.PtraceRegs) uint64 { return r.Rsi },
+	"renameat":  func(r *syscall.PtraceRegs) uint64 { return r.Rsi },
+	"renameat2": func(r *syscall.PtraceRegs) uint64 { return r.Rsi },
+	"mkdirat":   func(r *syscall.PtraceRegs) uint64 { return r.Rsi },
+}
+
+// interesting tells whether a call of the kind is one of those meant.
+func (f Fault) interesting(tid int, name string, regs *syscall.PtraceRegs) bool {
+	if name == "write" && regs.Rdi <= 2 {
+		return f.Says && regs.Rdi == 1
+	}
+	if len(f.Under) == 0 {
+		return true
+	}
+	path := ""
+	if at := byPath[name]; at != nil {
+		path = textAt(tid, at(regs))
+	} else {
+		path, _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(regs.Rdi)))
+	}
+	return slices.ContainsFunc(f.Under, func(under string) bool { return strings.HasPrefix(path, under) })
+}
+
+// textAt reads a C string of a program that has stopped.
+func textAt(tid int, at uint64) string {
+	var b [4096]byte
+	n, _ := syscall.PtracePeekData(tid, uintptr(at), b[:])
+	text, _, _ := strings.Cut(string(b[:n]), "\x00")
+	return text
 }
