@@ -88,7 +88,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err == nil && ctx.Err() != nil && !s.Interrupted(ctx) {
 		err = context.Cause(ctx)
 	}
-	return errors.Join(err, s.saveHosts())
+	if err := s.saveHosts(); err != nil { // who logs again is known again: no reason to have failed
+		s.Log.Warn("the list of hosts is not written", "reason", err)
+	}
+	return err
 }
 
 func (s *Service) spoolOptions() spool.Options {

@@ -26,7 +26,8 @@ type proc struct {
 	pid   int
 	spool string
 	ended chan struct{}
-	up    atomic.Bool // it has answered
+	quit  <-chan struct{} // closed: nobody wants to know any more
+	up    atomic.Bool     // it has answered
 }
 
 const (
@@ -34,7 +35,10 @@ const (
 	pollEvery = 25 * time.Millisecond
 )
 
-var errEnded = errors.New("the program has ended")
+var (
+	errEnded  = errors.New("the program has ended")
+	errEnough = errors.New("enough is known")
+)
 
 // wait waits until the service's report is as wanted: errEnded if it ends.
 func (p *proc) wait(what string, ok func(*logpipe.Report) bool) error {
@@ -45,6 +49,8 @@ func (p *proc) wait(what string, ok func(*logpipe.Report) bool) error {
 		select {
 		case <-p.ended:
 			return errEnded
+		case <-p.quit:
+			return errEnough
 		case <-time.After(pollEvery):
 		}
 	}
@@ -125,6 +131,7 @@ type stage struct {
 	dir     string
 	disk    string // a directory with the spool
 	db      string // as type:where
+	quit    <-chan struct{}
 	feeder
 }
 
@@ -173,7 +180,7 @@ func (s *stage) start(f *killer.Fault) (*proc, <-chan killer.Outcome, error) {
 	if err := s.attach(c); err != nil {
 		return nil, nil, err
 	}
-	p := &proc{spool: s.spool(), ended: make(chan struct{})}
+	p := &proc{spool: s.spool(), ended: make(chan struct{}), quit: s.quit}
 	outcome := make(chan killer.Outcome, 1)
 	started := make(chan error, 1)
 	go func() {

@@ -55,7 +55,7 @@ func TestMistakesOfTheServiceAreNoticed(t *testing.T) {
 				if s.name != m.sweep {
 					continue
 				}
-				s.few = max(s.few, 10)
+				s.few, s.quit = max(s.few, 10), make(chan struct{})
 				r := s.run(t, program, want)
 				if len(r.wrong) == 0 {
 					t.Fatalf("%d faults, and nothing wrong", r.hit)

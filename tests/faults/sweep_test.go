@@ -31,6 +31,7 @@ type sweep struct {
 	few   int      // moments
 	judge func(o killer.Outcome, up bool) error
 	make  func(dir string) (feeder, error) // nil: a log file
+	quit  chan struct{}                    // closed when something is wrong, and that is enough; may be nil
 }
 
 // killed judges a program that was to be killed.
@@ -101,6 +102,18 @@ type trials struct {
 	calls int // of an undisturbed run
 	hit   int
 	wrong []error
+	once  sync.Once
+}
+
+func (r *trials) add(hit bool, err error, what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if hit {
+		r.hit++
+	}
+	if err != nil && !errors.Is(err, errEnough) {
+		r.wrong = append(r.wrong, fmt.Errorf("%s: %w", what, err))
+	}
 }
 
 // run tries the fault at all moments. want are the rows, maillog the program
@@ -128,14 +141,15 @@ func (s sweep) run(t *testing.T, program, want string) *trials {
 	for _, n := range points(t, res.calls, s.few) {
 		all.Go(func() {
 			_ = bounded(func() error {
-				hit, _, err := s.try(program, maillog, want, n)
-				res.mu.Lock()
-				defer res.mu.Unlock()
-				if hit {
-					res.hit++
+				select {
+				case <-s.quit:
+					return nil
+				default:
 				}
-				if err != nil {
-					res.wrong = append(res.wrong, fmt.Errorf("%s, at call %d of %d: %w", s.name, n, res.calls, err))
+				hit, _, err := s.try(program, maillog, want, n)
+				res.add(hit, err, fmt.Sprintf("%s, at call %d of %d", s.name, n, res.calls))
+				if err != nil && s.quit != nil {
+					res.once.Do(func() { close(s.quit) })
 				}
 				return nil
 			})
@@ -159,6 +173,7 @@ func (s sweep) try(program, maillog, want string, n int) (hit bool, o killer.Out
 		return false, o, err
 	}
 	defer st.remove()
+	st.quit = s.quit
 	f := s.fault
 	f.At = n
 	for _, place := range s.in {
