@@ -147,6 +147,11 @@ func (s sweep) run(t *testing.T, program, want string) *trials {
 				default:
 				}
 				hit, _, err := s.try(program, maillog, want, n)
+				// Programs that do many things at once make more calls or fewer.
+				for round := 0; round < 3 && !hit && err == nil; round++ {
+					n = 1 + n*2/3
+					hit, _, err = s.try(program, maillog, want, n)
+				}
 				res.add(hit, err, fmt.Sprintf("%s, at call %d of %d", s.name, n, res.calls))
 				if err != nil && s.quit != nil {
 					res.once.Do(func() { close(s.quit) })
@@ -240,14 +245,14 @@ func together(t *testing.T, sweeps []sweep, program, want string) {
 }
 
 // report fails the test for what went wrong, and if the faults have not
-// struck: the number of calls varies, but not so much.
+// struck.
 func (s sweep) report(t *testing.T, r *trials) {
 	t.Helper()
 	for _, err := range r.wrong[:min(len(r.wrong), 5)] {
 		t.Error(err)
 	}
 	planned := len(points(t, max(r.calls, 1), s.few))
-	if r.hit < planned*2/3 {
+	if r.hit < planned*9/10 {
 		t.Errorf("only %d of %d faults struck", r.hit, planned)
 	}
 	t.Logf("%d faults in %d calls, %d wrong", r.hit, r.calls, len(r.wrong))
