@@ -219,7 +219,8 @@ func sweepReplay(t *testing.T, few int, f killer.Fault, judge func(t *testing.T,
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
-	sweepReplay(t, 12, killer.Fault{Calls: killer.Changing}, func(t *testing.T, _ *scene, _ string, o killer.Outcome) {
+	t.Parallel()
+	sweepReplay(t, 8, killer.Fault{Calls: killer.Changing}, func(t *testing.T, _ *scene, _ string, o killer.Outcome) {
 		if o.Status != 128+int(syscall.SIGKILL) {
 			t.Errorf("not killed: %v", o)
 		}
@@ -242,15 +243,18 @@ func ioError(t *testing.T, s *scene, dir string, o killer.Outcome) {
 }
 
 func TestDiskFullAtAnyMoment(t *testing.T) {
-	sweepReplay(t, 10, killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Stay: true}, ioError)
+	t.Parallel()
+	sweepReplay(t, 7, killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Stay: true}, ioError)
 }
 
 func TestDiskFailsToSync(t *testing.T) {
+	t.Parallel()
 	sweepReplay(t, 10, killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, ioError)
 }
 
 // Several transactions in a run, killed by the clock.
 func TestKilledInALongRun(t *testing.T) {
+	t.Parallel()
 	var log []byte
 	for i := range 12 {
 		log = append(log, bytes.ReplaceAll(lab(t), []byte(" vm "), fmt.Appendf(nil, " vm%d ", i))...)

@@ -15,6 +15,7 @@ import (
 // The service and its database server are killed again and again, at random,
 // while the log grows and is rotated.
 func TestServiceAndMariaDBKilled(t *testing.T) {
+	t.Parallel()
 	db := peer.StartMariaDB(t)
 	want := wantRows(t)
 	s, err := newStage(peer.Program(t, "rol-logpipe"), newLogFile)

@@ -45,6 +45,7 @@ var mistakes = []struct {
 
 // A test of the tests.
 func TestMistakesOfTheServiceAreNoticed(t *testing.T) {
+	t.Parallel()
 	want := wantRows(t)
 	goTool := peer.Need(t, "go")
 	for _, m := range mistakes {

@@ -29,6 +29,7 @@ import (
 // business. So everything must come: the spool takes from the logs again what
 // it has lost, and the database is never ahead of it.
 func TestPowerCutsOfTheService(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting an image needs root")
 	}

@@ -79,18 +79,18 @@ func endsWith74(o killer.Outcome, up bool) error {
 }
 
 var sweeps = []sweep{
-	{name: "killed in the spool", fault: killer.Fault{Calls: killer.Changing}, in: []string{inSpool}, few: 10, judge: killed},
-	{name: "killed in the database", fault: killer.Fault{Calls: killer.Changing}, in: []string{inDB}, few: 10, judge: killed},
+	{name: "killed in the spool", fault: killer.Fault{Calls: killer.Changing}, in: []string{inSpool}, few: 8, judge: killed},
+	{name: "killed in the database", fault: killer.Fault{Calls: killer.Changing}, in: []string{inDB}, few: 7, judge: killed},
 	{name: "killed in a write of the spool", fault: killer.Fault{Calls: killer.Writing, Short: true}, in: []string{inSpool}, few: 5, judge: killed},
-	{name: "killed in a write of the database", fault: killer.Fault{Calls: killer.Writing, Short: true}, in: []string{inDB}, few: 5, judge: killed},
-	{name: "killed where something is synced", fault: killer.Fault{Calls: killer.Syncing}, in: []string{inDB, inSpool}, few: 5, judge: killed},
-	{name: "no room for the spool", fault: killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Short: true, More: 4}, in: []string{inSpool}, few: 6, judge: waits},
-	{name: "no room for the database", fault: killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, More: 3}, in: []string{inDB}, few: 6, judge: waits},
-	{name: "no room for anything", fault: killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, More: 3}, in: []string{inSpool, inDB}, few: 6, judge: waits},
-	{name: "the spool's disk fails", fault: killer.Fault{Calls: killer.Changing, Errno: syscall.EIO}, in: []string{inSpool}, few: 8, judge: fails},
-	{name: "the database's disk fails", fault: killer.Fault{Calls: killer.Changing, Errno: syscall.EIO}, in: []string{inDB}, few: 8, judge: fails},
-	{name: "the spool cannot be synced", fault: killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, in: []string{inSpool}, few: 5, judge: endsWith74},
-	{name: "the database cannot be synced", fault: killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, in: []string{inDB}, few: 4, judge: fails},
+	{name: "killed in a write of the database", fault: killer.Fault{Calls: killer.Writing, Short: true}, in: []string{inDB}, few: 3, judge: killed},
+	{name: "killed where something is synced", fault: killer.Fault{Calls: killer.Syncing}, in: []string{inDB, inSpool}, few: 4, judge: killed},
+	{name: "no room for the spool", fault: killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, Short: true, More: 4}, in: []string{inSpool}, few: 5, judge: waits},
+	{name: "no room for the database", fault: killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, More: 3}, in: []string{inDB}, few: 4, judge: waits},
+	{name: "no room for anything", fault: killer.Fault{Calls: killer.Filling, Errno: syscall.ENOSPC, More: 3}, in: []string{inSpool, inDB}, few: 3, judge: waits},
+	{name: "the spool's disk fails", fault: killer.Fault{Calls: killer.Changing, Errno: syscall.EIO}, in: []string{inSpool}, few: 6, judge: fails},
+	{name: "the database's disk fails", fault: killer.Fault{Calls: killer.Changing, Errno: syscall.EIO}, in: []string{inDB}, few: 5, judge: fails},
+	{name: "the spool cannot be synced", fault: killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, in: []string{inSpool}, few: 4, judge: endsWith74},
+	{name: "the database cannot be synced", fault: killer.Fault{Calls: killer.Syncing, Errno: syscall.EIO}, in: []string{inDB}, few: 3, judge: fails},
 }
 
 // atOnce bounds the programs that run at the same time. They mostly wait.
@@ -224,6 +224,7 @@ func sane(output string) error {
 }
 
 func TestServiceAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	together(t, sweeps, peer.Program(t, "rol-logpipe"), wantRows(t))
 }
 

@@ -96,7 +96,7 @@ func (f Fault) Try(c *exec.Cmd) (o Outcome, err error) {
 	if c.Stderr == nil {
 		c.Stderr = out
 	}
-	c.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := c.Start(); err != nil {
 		return o, err
 	}
@@ -128,9 +128,9 @@ func (f Fault) follow(pid int, o *Outcome) error {
 	after := map[int]func(*syscall.PtraceRegs){} // what to do when a thread's call has ended
 	for {
 		var ws syscall.WaitStatus
-		// Any thread of the program, but no child of another thread here: other
-		// programs may run meanwhile.
-		tid, err := syscall.Wait4(-1, &ws, syscall.WALL|syscall.WNOTHREAD, nil)
+		// Any thread of the program. It has a process group of its own: other
+		// children may run meanwhile, and somebody else waits for those.
+		tid, err := syscall.Wait4(-pid, &ws, syscall.WALL, nil)
 		if err == syscall.EINTR {
 			continue
 		}
