@@ -127,6 +127,9 @@ func (e *engine) run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
+		if ferr := e.spool.Err(); ferr != nil { // whatever it looks like
+			return spoolFailed{ferr}
+		}
 		if _, begun, _ := e.progress(); !begun && hopeless(err) || errors.As(err, new(spoolFailed)) || sysexits.Status(err) == sysexits.Bug {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if s.spool, err = spool.Open(s.spoolOptions()); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.spool.Close()) }()
+	defer func() { err = joined(err, s.spool.Close()) }()
 	for _, where := range s.DBs {
 		e := newEngine(where, s.Options, s.spool, s.Log, s.Now)
 		if s.openDB != nil {
@@ -135,6 +136,8 @@ func (s *Service) work(ctx context.Context) error {
 		ended = true
 	case err = <-feeds.failed:
 	case err = <-engines.failed:
+	case <-s.spool.Failed(): // also while nothing comes that would hear of it
+		err = s.spool.Err()
 	}
 	stopFeeds()
 	patient := ended && !s.Omprog // a child of rsyslog is waited for 5 s only
@@ -167,7 +170,22 @@ func (s *Service) work(ctx context.Context) error {
 	case <-feeds.ended:
 	case <-time.After(grace): // a read of standard input may never end
 	}
-	return errors.Join(err, feeds.first(), engines.first())
+	return joined(err, feeds.first(), engines.first())
+}
+
+// joined joins errors. What several say, as all do of a spool that has failed,
+// is said once.
+func joined(errs ...error) error {
+	var all []error
+	for _, err := range errs {
+		if err != nil && !slices.ContainsFunc(all, func(said error) bool { return said.Error() == err.Error() }) {
+			all = append(all, err)
+		}
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	return errors.Join(all...)
 }
 
 var errStopped = errors.New("the service ends")

@@ -349,6 +349,13 @@ func (s *Spool) Close() error {
 	return err
 }
 
+// Failed is closed when all calls fail from then on, because the spool has
+// failed for good or is closed. Who puts and reads nothing hears of it so.
+func (s *Spool) Failed() <-chan struct{} { return s.done }
+
+// Err is why all calls fail, nil as long as they do not.
+func (s *Spool) Err() error { return s.why() }
+
 // finish ends everything, for a reason. It returns false when that has
 // happened before.
 func (s *Spool) finish(why error) bool {
