@@ -55,6 +55,7 @@ fuzz: ## every fuzz test for FUZZTIME (20s)
 soak: ## a long look: races, five times over, all trouble of the pipeline, then every fuzz test for five minutes
 	$(GO) test -race -count=5 -timeout 4h ./...
 	ROL_PIPELINE_MAILS=2000 ROL_PIPELINE_SOAK=1 $(GO) test -count=1 -timeout 4h -v ./tests/pipeline
+	ROL_FAULT_POINTS=100 $(GO) test -count=1 -timeout 4h -v ./tests/faults ./lib/logsource/spool
 	tests/fuzz 5m
 
 bench: ## the figures of the README, with the peers beside them

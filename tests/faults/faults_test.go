@@ -2,7 +2,10 @@
 
 // Package faults lets rol-logpipe die, or its disk fail, at any moment, and
 // looks whether the next run completes what is missing, with nothing lost and
-// nothing double.
+// nothing double: runs over files, and the service, that follows a log which
+// grows and is rotated, reads a FIFO, or is rsyslog's child. The power is cut,
+// and its database server killed as well. Then mistakes are built into the
+// program, which all this must notice.
 //
 // ROL_FAULT_POINTS says at how many moments of each run, evenly spread; 0
 // means all of them.
