@@ -217,6 +217,7 @@ func plainly(c *exec.Cmd, started func(pid int)) (o killer.Outcome, err error) {
 		c.Stdout = &out
 	}
 	c.Stderr = &out
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no service outlives a test that has panicked
 	if err := c.Start(); err != nil {
 		return o, err
 	}
