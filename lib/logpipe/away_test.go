@@ -3,6 +3,7 @@ package logpipe
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -145,4 +146,60 @@ func TestOneOfTwoIsAway(t *testing.T) {
 		t.Errorf("%d of %d mails, with a spool of 1 MB", n, mails)
 	}
 	l.stop()
+}
+
+// TestAnOlderSpool has a spool from a backup: the database is ahead of it, and
+// what comes next must not be taken for what the database has.
+func TestAnOlderSpool(t *testing.T) {
+	for _, late := range []bool{false, true} { // the database is away when the service starts
+		dir := t.TempDir()
+		l, _ := flakyService(t, dir, "other.db")
+		db, now := l.DBs[0], time.Now()
+		all := func(n int) func() bool { return func() bool { return sent(rowsOf(t, db)) == n } }
+		l.write(mail(1, now)...)
+		until(t, "the first mail", all(1))
+		l.stop()
+		old := filepath.Join(dir, "old")
+		if err := os.CopyFS(old, os.DirFS(l.Spool)); err != nil {
+			t.Fatal(err)
+		}
+		l, _ = flakyService(t, dir, "other.db")
+		for n := 2; n <= 20; n++ {
+			l.write(mail(n, now.Add(time.Duration(n)*time.Second))...)
+		}
+		until(t, "20 mails", all(20))
+		l.stop()
+		if err := os.RemoveAll(l.Spool); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(old, l.Spool); err != nil {
+			t.Fatal(err)
+		}
+		for n := 21; n <= 60; n++ {
+			l.write(mail(n, now.Add(time.Duration(n)*time.Second))...)
+		}
+		var shut atomic.Bool
+		shut.Store(late)
+		l = newLive(t, dir, func(s *Service) {
+			s.DBs = []string{db}
+			s.openDB = func(where string) (database, error) {
+				if shut.Load() {
+					return nil, errAway
+				}
+				return store.Open(where, store.ReadWrite)
+			}
+		})
+		if late {
+			until(t, "lines in the spool", func() bool {
+				r, err := Ask(t.Context(), l.Spool)
+				return err == nil && len(r.Sources) == 1 && r.Sources[0].Lines > 0 && r.Sources[0].Behind == 0
+			})
+			shut.Store(false)
+		}
+		until(t, "60 mails", all(60))
+		l.stop()
+		if rows := rowsOf(t, db); len(rows) != 60 {
+			t.Errorf("%d rows of 60 mails", len(rows))
+		}
+	}
 }

@@ -56,7 +56,9 @@ type engine struct {
 	open  func() (database, error)
 	spool *spool.Spool
 	log   *slog.Logger
-	wall  func() time.Time // to show and to store, never to decide by
+
+	opened int64            // the spool's end before anything was put
+	wall   func() time.Time // to show and to store, never to decide by
 
 	loaded chan struct{}    // closed when the database has been read for the first time, or never will be
 	marks  []logsource.Mark // set before that: how far runs that ended have read files
@@ -103,10 +105,10 @@ func newEngine(where string, opt Options, sp *spool.Spool, log *slog.Logger, wal
 		opt.CommitRows = commitRows
 	}
 	e := &engine{
-		where: where, opt: opt, spool: sp, log: log.With("database", where), wall: wall,
+		where: where, opt: opt, spool: sp, opened: sp.End(), log: log.With("database", where), wall: wall,
 		noMore: make(chan struct{}), stop: make(chan struct{}), loaded: make(chan struct{}),
-		open: func() (database, error) { return store.Open(where, store.ReadWrite) },
 	}
+	e.open = func() (database, error) { return store.OpenLogged(where, store.ReadWrite, e.log) }
 	e.hosts = newHosts()
 	e.correlator = newCorrelator(opt.Trace, true)
 	return e
@@ -279,13 +281,8 @@ func (e *engine) load(ctx context.Context, db database, opt trace.Options) (r *s
 		}
 	}
 	known := from >= 0
-	if from > e.spool.End() {
-		// A power failure, or an older copy of the spool: what is missing was
-		// read once. New lines must not stand where the missing ones stood.
-		e.log.Warn("the spool ends before the database's position; going on behind that", "bytes", from-e.spool.End())
-		if err := e.spool.Skip(from); err != nil {
-			return nil, false, err
-		}
+	if from, err = e.notAhead(from); err != nil {
+		return nil, false, err
 	}
 	if begin := e.spool.Begin(); from < begin {
 		if known {
@@ -312,6 +309,23 @@ func (e *engine) load(ctx context.Context, db database, opt trace.Options) (r *s
 		e.tellLoaded()
 	}
 	return r, !known && len(positions) > 0, nil
+}
+
+// notAhead is the position to go on from where the database's is behind the
+// end that the spool had when it was opened: after a power failure that a disk
+// has lied about, or with an older copy of the spool. What is missing was read
+// once. New lines must not stand where the missing ones stood, and those that
+// stand there already, because the database was away while they came, must be
+// read.
+func (e *engine) notAhead(from int64) (int64, error) {
+	if _, begun, _ := e.progress(); begun || from <= e.opened {
+		return from, nil
+	}
+	e.log.Warn("the spool ended before the database's position; going on behind that", "bytes", from-e.opened)
+	if err := e.spool.Skip(from); err != nil {
+		return 0, spoolFailed{err}
+	}
+	return e.opened, nil
 }
 
 // batch is what is committed together, and what it brings the database to.
@@ -441,7 +455,10 @@ func (e *engine) flushDue(ctx context.Context, c *committer, since time.Duration
 // flush hands what was gathered to the committer. sync adds the rows of mails
 // still open; quiet says that a position alone is worth a commit.
 func (e *engine) flush(ctx context.Context, c *committer, sync, quiet bool) error {
-	b := e.gather(sync)
+	b, err := e.gather(sync)
+	if err != nil {
+		return err
+	}
 	b.near = sync
 	if len(b.Rows) == 0 && len(b.Delete) == 0 && len(b.State) == 0 && (!quiet || b.to == c.sent) {
 		return nil
@@ -458,8 +475,10 @@ func (e *engine) flush(ctx context.Context, c *committer, sync, quiet bool) erro
 	}
 }
 
-// gather makes a batch of what there is since the last one.
-func (e *engine) gather(sync bool) *batch {
+// gather makes a batch of what there is since the last one. An error says that
+// the tracer does not know its open mails any more, so that nothing of it may
+// be written; they are in the database.
+func (e *engine) gather(sync bool) (*batch, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if sync {
@@ -467,7 +486,7 @@ func (e *engine) gather(sync bool) *batch {
 	}
 	b := &batch{Batch: *e.out.batch(), to: e.pos, used: e.used}
 	b.State = e.out.state(e.tracer.Changes)
-	return b
+	return b, sysexits.Wrap(sysexits.TryAgain, e.tracer.Err())
 }
 
 // bug is the error of a panic.

@@ -98,26 +98,47 @@ func (s *Service) listFeeds() []feed {
 	return s.feeds
 }
 
-// resumeWait is how long a first start waits for the databases to say what
-// earlier runs over files have read.
-const resumeWait = 5 * time.Second
+// settleTime is how long a start waits for the databases to say where they
+// are; omprog waits 10 s for its first answer.
+const settleTime = 3 * time.Second
+
+// settle waits until each database has been read, or is away. Lines that come
+// before that are safe, but a spool that lags behind a database can be put
+// right only without them.
+func (s *Service) settle(ctx context.Context) {
+	deadline := time.After(settleTime)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+next:
+	for _, e := range s.engines {
+		for {
+			select {
+			case <-e.loaded: // or it never will be
+				continue next
+			case <-tick.C:
+				if _, _, away := e.progress(); away {
+					continue next
+				}
+			case <-deadline:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
 
 // resume are the positions in files that every database has, from runs that
 // ended: a service that begins with an empty spool goes on there. What one of
 // them has not got is read, for the others once more, which does no harm.
-func (s *Service) resume(ctx context.Context) (marks []logsource.Mark) {
+func (s *Service) resume() (marks []logsource.Mark) {
 	if !s.Follow || len(s.spool.Keys()) > 0 {
 		return nil
 	}
 	count := map[[32]byte]int{}
 	least := map[[32]byte]logsource.Mark{}
-	deadline := time.After(resumeWait)
 	for _, e := range s.engines {
-		select {
-		case <-e.loaded:
-		case <-deadline:
-			return nil
-		case <-ctx.Done():
+		if _, begun, _ := e.progress(); !begun {
 			return nil
 		}
 		for _, m := range e.marks {

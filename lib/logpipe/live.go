@@ -113,7 +113,8 @@ func (s *Service) work(ctx context.Context) error {
 	for _, e := range s.engines {
 		engines.run(func() error { return e.run(hard) })
 	}
-	list, err := s.openFeeds(s.resume(ctx))
+	s.settle(ctx)
+	list, err := s.openFeeds(s.resume())
 	if err != nil {
 		kill(errStopped)
 		<-engines.ended
