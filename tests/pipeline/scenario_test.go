@@ -92,7 +92,11 @@ func (sc scenarioCase) run(t *testing.T, maria *peer.MariaDB) {
 		disturbed.Go(func() { s.watchHealth(watch) })
 		disturbed.Go(func() {
 			sc.disturb(ctx, s)
-			enough()
+			if sc.hurts { // what it does may show a moment later: at the next commit
+				time.AfterFunc(10*time.Second, enough)
+			} else {
+				enough()
+			}
 		})
 	}
 	begun := time.Now()
