@@ -78,11 +78,21 @@ func closeCluster() {
 // direction; several times, as a look at a directory is no snapshot.
 func (c *cluster) idle(within time.Duration) error {
 	empty := 0
-	for deadline := time.Now().Add(within); empty < 4; {
+	deadline := time.Now().Add(within)
+	help := deadline.Add(-within / 2)
+	for empty < 4 {
 		if c.mx.queued()+c.out.queued() == 0 {
 			empty++
 		} else {
 			empty = 0
+		}
+		if time.Now().After(help) {
+			// A queue file that the queue manager found locked when its time
+			// came ("skipped, still being delivered") stays among the active
+			// ones, and nobody looks at it again, until it is reloaded.
+			help = deadline
+			c.mx.reload()
+			c.out.reload()
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("after %v still in the queues: %d in front, %d behind", within, c.mx.queued(), c.out.queued())

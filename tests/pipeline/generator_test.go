@@ -27,6 +27,7 @@ const workers = 8
 func newGenerator(t testing.TB, c *cluster, seed uint64) *generator {
 	c.runs++
 	t.Logf("run %d, seed %d", c.runs, seed)
+	c.sink.takeNotices() // of a run that failed
 	return &generator{run: c.runs, seed: seed, rng: rand.New(rand.NewPCG(seed, 0))}
 }
 

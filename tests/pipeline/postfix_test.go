@@ -114,6 +114,10 @@ func (p *postfix) queued() (n int) {
 	return n
 }
 
+func (p *postfix) reload() {
+	_ = exec.Command(p.program, "-c", filepath.Join(p.dir, "etc"), "reload").Run()
+}
+
 func (p *postfix) stop() error {
 	return exec.Command(p.program, "-c", filepath.Join(p.dir, "etc"), "abort").Run()
 }
