@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rolmail/rolmail/lib/safeio"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -320,7 +321,7 @@ func (s *Spool) openLast(c *candidate) error {
 	s.end.Store(last.end)
 	// Of what the process before wrote it is not known whether it is on the
 	// disk. What is readable now counts, so it must be.
-	if err := errors.Join(dataSync(f), syncDir(s.opt.Dir)); err != nil {
+	if err := errors.Join(dataSync(f), safeio.SyncDir(s.opt.Dir)); err != nil {
 		return sysexits.Wrap(sysexits.IO, err)
 	}
 	s.synced.Store(last.end)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rolmail/rolmail/lib/safeio"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -63,7 +64,7 @@ func (s *Spool) makeSegment(base int64) (*os.File, segment, error) {
 		return nil, seg, sysexits.Wrap(sysexits.IO, err)
 	}
 	s.spare.Store(0)
-	if err := syncDir(s.opt.Dir); err != nil { // whether the name is on the disk is not known
+	if err := safeio.SyncDir(s.opt.Dir); err != nil { // whether the name is on the disk is not known
 		f.Close()
 		return nil, seg, s.fail(err)
 	}
@@ -157,14 +158,4 @@ func (s *Spool) keepSpare() {
 	if err == nil {
 		s.spare.Store(need)
 	}
-}
-
-// syncDir makes the names in a directory survive a power cut.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

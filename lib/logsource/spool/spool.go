@@ -62,6 +62,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rolmail/rolmail/lib/logsource"
+	"github.com/rolmail/rolmail/lib/safeio"
 	"github.com/rolmail/rolmail/lib/sysexits"
 )
 
@@ -249,7 +250,7 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return sysexits.Wrap(sysexits.CannotMake, err)
 	}
-	return sysexits.Wrap(sysexits.IO, syncDir(dir+"/.."))
+	return sysexits.Wrap(sysexits.IO, safeio.SyncDir(dir+"/.."))
 }
 
 // ID tells this spool from any other.
