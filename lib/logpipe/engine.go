@@ -24,6 +24,7 @@ const (
 	flushEvery   = 500 * time.Millisecond // while it keeps up: open mails become provisional rows
 	catchUpEvery = 2 * time.Second        // while it lags: only what is final, and the position
 	idleEvery    = 200 * time.Millisecond // how often it looks at the time when nothing comes
+	napTime      = 10 * time.Millisecond  // lines that come one by one are taken together
 	quietEvery   = 5 * time.Second        // a position that nothing but noise has moved
 	finishEvery  = time.Second            // while it keeps up: a new day gets its indexes
 	nearBytes    = 4 << 20                // it keeps up while it is no further behind than this
@@ -376,15 +377,22 @@ func (e *engine) rest(ctx context.Context, r *spool.Reader, c *committer, idle t
 	}
 	t := time.NewTimer(idleEvery)
 	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	case <-r.Ready():
-	case <-e.noMore:
-	case <-e.stop:
-	case <-t.C:
+	ready := r.Ready()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-ready: // a source in lock-step is not to pay a wake-up for each line
+			ready = nil
+			t.Reset(napTime)
+		case <-e.noMore:
+			return false, nil
+		case <-e.stop:
+			return false, nil
+		case <-t.C:
+			return false, nil
+		}
 	}
-	return false, nil
 }
 
 // idle is what happens while no lines come. pos is behind what is no lines.

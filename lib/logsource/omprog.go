@@ -88,19 +88,16 @@ func (o *Omprog) Run(ctx context.Context) error {
 	if err := o.answer("OK", 1); err != nil {
 		return err
 	}
-	fd := int(o.in.Fd())
+	in := newBrisk(int(o.in.Fd()), w)
 	for {
-		if _, err := w.wait(ctx, fd, -1); err != nil {
-			return nilIfDone(ctx, err)
-		}
-		n, err := readFD(fd, o.buf[o.end:])
+		n, err := in.read(ctx, o.buf[o.end:])
 		if err == io.EOF {
 			return nilIfDone(ctx, o.rest(ctx))
 		}
-		if err == unix.EAGAIN {
-			continue
-		}
 		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return ioError("standard input", err)
 		}
 		o.end += n

@@ -291,9 +291,13 @@ func trivial(dir string) error {
 		return err
 	}
 	b := make([]byte, 64<<10)
-	for n := 0; err == nil; n, err = unix.Read(0, b) {
+	unix.Write(1, []byte("OK\n"))
+	for {
+		n, err := unix.Read(0, b)
+		if n <= 0 || err != nil {
+			return err
+		}
 		f.Write(b[:n])
 		unix.Write(1, []byte("OK\n"))
 	}
-	return err
 }
