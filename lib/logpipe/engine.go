@@ -28,6 +28,7 @@ const (
 	quietEvery   = 5 * time.Second        // a position that nothing but noise has moved
 	finishEvery  = time.Second            // while it keeps up: a new day gets its indexes
 	nearBytes    = 4 << 20                // it keeps up while it is no further behind than this
+	batchBytes   = 2 << 20                // of lines: what a batch has of rows and open mails grows with them
 	firstRetry   = 250 * time.Millisecond
 	lastRetry    = 10 * time.Second
 	answerTime   = 10 * time.Second // a database that takes longer for an answer is in trouble
@@ -229,7 +230,7 @@ func (e *engine) attend(ctx context.Context) (err error) {
 	defer reader.Close()
 	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &committer{engine: e, db: db, ch: make(chan *batch, 1), asks: asks}
+	c := &committer{engine: e, db: db, ch: make(chan *batch, 1), asks: asks, sent: reader.Pos()}
 	ended := make(chan error, 1)
 	go func() {
 		err := c.run(working)
@@ -340,6 +341,7 @@ type batch struct {
 // follow reads blocks until one of the ends.
 func (e *engine) follow(ctx context.Context, r *spool.Reader, c *committer) error {
 	flushed, last := time.Now(), time.Now() // the last flush, the last block
+	begun := false
 	for {
 		b, err := r.TryNext()
 		if err != nil {
@@ -348,8 +350,10 @@ func (e *engine) follow(ctx context.Context, r *spool.Reader, c *committer) erro
 		now := time.Now()
 		if b != nil {
 			e.block(b, now)
-			last = now
-		} else if ended, err := e.rest(ctx, r, c, now.Sub(last)); err != nil {
+			if last = now; !begun { // the first rows after a start are waited for
+				begun, flushed = true, now.Add(-flushEvery)
+			}
+		} else if ended, err := e.rest(ctx, r, c, now.Sub(last), flushEvery-now.Sub(flushed)); err != nil {
 			return err
 		} else if ended {
 			return e.flush(ctx, c, true, true)
@@ -359,6 +363,9 @@ func (e *engine) follow(ctx context.Context, r *spool.Reader, c *committer) erro
 			return e.flush(ctx, c, true, true)
 		default:
 		}
+		if b == nil {
+			now = time.Now()
+		}
 		if did, err := e.flushDue(ctx, c, now.Sub(flushed)); err != nil {
 			return err
 		} else if did {
@@ -367,15 +374,20 @@ func (e *engine) follow(ctx context.Context, r *spool.Reader, c *committer) erro
 	}
 }
 
-// rest waits for more, but not for long. ended: no more will come.
-func (e *engine) rest(ctx context.Context, r *spool.Reader, c *committer, idle time.Duration) (ended bool, err error) {
+// rest waits for more, but not for long, and not past the next flush if that is
+// still to come. ended: no more will come.
+func (e *engine) rest(ctx context.Context, r *spool.Reader, c *committer, idle, due time.Duration) (ended bool, err error) {
 	e.idle(idle, r.Pos(), c)
 	select {
 	case <-e.noMore:
 		return r.Pos() >= e.spool.End(), nil
 	default:
 	}
-	t := time.NewTimer(idleEvery)
+	wait := idleEvery
+	if due > 0 {
+		wait = min(wait, due)
+	}
+	t := time.NewTimer(wait)
 	defer t.Stop()
 	ready := r.Ready()
 	for {
@@ -449,7 +461,7 @@ func (l *lineReader) trim(line []byte) []byte {
 func (e *engine) flushDue(ctx context.Context, c *committer, since time.Duration) (did bool, err error) {
 	near := e.spool.End()-e.pos < nearBytes
 	switch {
-	case len(e.out.rows) >= e.opt.CommitRows:
+	case len(e.out.rows) >= e.opt.CommitRows, e.pos-c.sent >= batchBytes:
 		return true, e.flush(ctx, c, false, true)
 	case near && since >= flushEvery, since >= catchUpEvery:
 		if len(c.ch) > 0 {

@@ -85,6 +85,12 @@ func (db *sqliteDB) buildIndexes(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	// What an index is sorted in is as large as the cache, and once allocated
+	// stays with the process.
+	if err := w.cache(sortKiB); err != nil {
+		return err
+	}
+	defer w.cache(cacheKiB)
 	for len(missing) > 0 {
 		err := w.transaction(ctx, db.wait, func() error {
 			for begun := time.Now(); len(missing) > 0 && time.Since(begun) < indexSlice; missing = missing[1:] {

@@ -16,7 +16,8 @@ import (
 const (
 	walPages     = 8 << 20 / pageSize // the write-ahead log is copied home at this size
 	walKeep      = 64 << 20           // and cut to this, in bytes
-	cacheKiB     = 64 << 10           // page cache; also what an index is sorted in
+	cacheKiB     = 24 << 10           // page cache
+	sortKiB      = 4 << 10            // and while indexes are built, which are sorted in as much
 	maxPositions = 10000
 	keepCommits  = 128   // of changes
 	maxChanged   = 16384 // ids kept of one commit
@@ -96,7 +97,6 @@ func (db *sqliteDB) setUp(w *writer) error {
 		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA temp_store = FILE",
 		fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", walPages),
 		fmt.Sprintf("PRAGMA journal_size_limit = %d", walKeep),
-		fmt.Sprintf("PRAGMA cache_size = -%d", cacheKiB),
 	}
 	if empty {
 		pragmas = append([]string{fmt.Sprintf("PRAGMA page_size = %d", pageSize)}, pragmas...)
@@ -106,8 +106,8 @@ func (db *sqliteDB) setUp(w *writer) error {
 			return err
 		}
 	}
-	if !empty {
-		return nil
+	if err := w.cache(cacheKiB); err != nil || !empty {
+		return err
 	}
 	return w.transaction(context.Background(), db.wait, func() error {
 		if empty, err := db.checkVersion(c); err != nil || !empty {
@@ -121,6 +121,9 @@ func (db *sqliteDB) setUp(w *writer) error {
 		return c.Exec(fmt.Sprintf("INSERT INTO meta VALUES ('schema', %d)", sqliteVersion))
 	})
 }
+
+// cache sets how much of the file is kept in memory.
+func (w *writer) cache(kib int) error { return w.c.Exec(fmt.Sprintf("PRAGMA cache_size = -%d", kib)) }
 
 func (w *writer) close() error {
 	w.forget()
