@@ -17,6 +17,8 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null)
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     = 20s
+SOAK_LINES   = 20000000
+SOAK_DB      = sqlite
 
 PROGRAMS    := $(notdir $(wildcard cmd/*))
 PAGES       := $(wildcard man/*.[1-8])
@@ -52,7 +54,8 @@ race: ## all tests with the race detector
 fuzz: ## every fuzz test for FUZZTIME (20s)
 	tests/fuzz $(FUZZTIME)
 
-soak: ## a long look: races, five times over, all trouble of the pipeline, then every fuzz test for five minutes
+soak: ## a long look: SOAK_LINES of log into SOAK_DB, races, all trouble of the pipeline, every fuzz test for five minutes
+	ROL_SOAK_LINES=$(SOAK_LINES) ROL_SOAK_DB=$(SOAK_DB) $(GO) test -count=1 -timeout 4h -v ./tests/soak
 	$(GO) test -race -count=5 -timeout 4h ./...
 	ROL_PIPELINE_MAILS=2000 ROL_PIPELINE_SOAK=1 $(GO) test -count=1 -timeout 4h -v ./tests/pipeline
 	ROL_FAULT_POINTS=100 $(GO) test -count=1 -timeout 4h -v ./tests/faults ./lib/logsource/spool

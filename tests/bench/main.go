@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+
+	"github.com/rolmail/rolmail/tests/copylog"
 )
 
 func main() {
@@ -33,9 +35,9 @@ func generate(from, flavour, lines string) error {
 	if err != nil {
 		return err
 	}
-	t, err := readTemplate(from)
+	t, err := copylog.Read(from)
 	if err != nil {
 		return err
 	}
-	return t.write(os.Stdout, n, flavour == "bsd")
+	return t.Write(os.Stdout, n, flavour == "bsd")
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rolmail/rolmail/lib/maillog/store"
+	"github.com/rolmail/rolmail/tests/copylog"
 	"github.com/rolmail/rolmail/tests/peer"
 )
 
@@ -47,12 +48,12 @@ func check(b testing.TB, err error) {
 func generatedLog(b *testing.B, lines int) string {
 	b.Helper()
 	name := filepath.Join(b.TempDir(), "mail.log")
-	t, err := readTemplate(filepath.Join(peer.Root(b), "tests", "lab", "testdata", "lab-a.log"))
+	t, err := copylog.Read(filepath.Join(peer.Root(b), "tests", "lab", "testdata", "lab-a.log"))
 	check(b, err)
 	f, err := os.Create(name)
 	check(b, err)
 	defer f.Close()
-	check(b, t.write(f, lines, false))
+	check(b, t.Write(f, lines, false))
 	return name
 }
 
@@ -237,6 +238,16 @@ func BenchmarkOmprog(b *testing.B) {
 	}
 }
 
+// sentLines are a mail that is sent at once; %[1]s is its queue id.
+const sentLines = `%[2]s mx1 mx2/smtpd[9]: connect from new.example.net[192.0.2.7]
+%[2]s mx1 mx2/smtpd[9]: %[1]s: client=new.example.net[192.0.2.7]
+%[2]s mx1 mx2/cleanup[7]: %[1]s: message-id=<%[1]s@new.example.net>
+%[2]s mx1 mx2/qmgr[3]: %[1]s: from=<new@example.net>, size=400, nrcpt=1 (queue active)
+%[2]s mx1 mx2/smtpd[9]: disconnect from new.example.net[192.0.2.7] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5
+%[2]s mx1 mx2/smtp[5]: %[1]s: to=<new@example.com>, relay=mx.example.com[192.0.2.9]:25, delay=0.5, delays=0.1/0/0.2/0.2, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4bX7)
+%[2]s mx1 mx2/qmgr[3]: %[1]s: removed
+`
+
 // waiting is how many mails wait in BenchmarkRestart.
 const waiting = 200_000
 
@@ -248,7 +259,7 @@ func BenchmarkRestart(b *testing.B) {
 	from := time.Now().Add(-waiting * 10 * time.Millisecond).UTC()
 	f, err := os.Create(log)
 	check(b, err)
-	check(b, writeWaiting(f, waiting, from))
+	check(b, copylog.WriteWaiting(f, waiting, from))
 	check(b, f.Close())
 	b.Run("sqlite", func(b *testing.B) {
 		benchRestart(b, log, func() string { return "sqlite:" + filepath.Join(b.TempDir(), "db") })
@@ -304,7 +315,7 @@ func benchRestart(b *testing.B, log string, newDB func() string) {
 	b.ReportMetric(first.Seconds()/float64(n), "s-to-first-row")
 	b.ReportMetric(came, "MB-peak-while-they-come")
 	b.ReportMetric(again, "MB-peak-after-restart")
-	b.ReportMetric(float64(n*waiting*len(waitingLines))/ingest.Seconds(), "lines/s")
+	b.ReportMetric(float64(n*waiting*copylog.WaitingLines)/ingest.Seconds(), "lines/s")
 }
 
 // caughtUp tells whether a service has committed everything, and all mails
@@ -321,7 +332,7 @@ func caughtUp(b *testing.B, logpipe, spool string) bool {
 		} `json:"databases"`
 	}
 	check(b, json.Unmarshal(out, &r))
-	return len(r.Databases) == 1 && r.Databases[0].Lines == waiting*int64(len(waitingLines)) && r.Databases[0].Lag == 0
+	return len(r.Databases) == 1 && r.Databases[0].Lines == waiting*int64(copylog.WaitingLines) && r.Databases[0].Lag == 0
 }
 
 func found(b *testing.B, db *store.DB, qid string) bool {

@@ -1,4 +1,7 @@
-package main
+// Package copylog makes large logs of a small one, by writing it again and
+// again. Each copy has queue ids, process ids, hosts, addresses and times of
+// its own, so that its mails join as they did, and with no mail of another.
+package copylog
 
 import (
 	"bufio"
@@ -11,10 +14,6 @@ import (
 	"strconv"
 	"time"
 )
-
-// A log is made by writing a real one again and again, each copy under queue
-// ids, process ids, hosts, addresses and times of its own, so that its mails
-// join as they did, and with no mail of another copy.
 
 // piece is a part of a line: text that stays, or something to be replaced.
 type piece struct {
@@ -35,8 +34,8 @@ const (
 	client  // 127.x.y.z
 )
 
-// template is a log made ready to be copied.
-type template struct {
+// Template is a log made ready to be copied.
+type Template struct {
 	lines [][]piece
 	times []time.Time
 	ids   [][]byte
@@ -53,13 +52,13 @@ var (
 	change = regexp.MustCompile(`[A-Za-z0-9._+-]+@|127\.\d+\.\d+\.\d+|\(\d{5,}-|[A-Za-z0-9_-]+`)
 )
 
-// readTemplate reads a log with RFC 3339 times.
-func readTemplate(name string) (*template, error) {
+// Read reads a log with RFC 3339 times.
+func Read(name string) (*Template, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	t := &template{}
+	t := &Template{}
 	ids := map[string]int{}
 	note := func(m [][]byte) {
 		if m != nil {
@@ -72,7 +71,7 @@ func readTemplate(name string) (*template, error) {
 	var kept [][][]byte
 	for l := range bytes.Lines(b) {
 		m := header.FindSubmatch(bytes.TrimSuffix(l, []byte("\n")))
-		if m == nil || noMail.Match(m[3]) || bytes.HasPrefix(m[5], []byte("warning: /")) ||
+		if m == nil || noMail.Match(m[3]) && !qidAt.Match(m[5]) || bytes.HasPrefix(m[5], []byte("warning: /")) ||
 			!bytes.Contains(m[3], []byte("/")) && m[5][0] != '(' {
 			continue
 		}
@@ -168,7 +167,7 @@ const (
 )
 
 // rename returns the ids of a copy.
-func (t *template) rename(copyNo int) [][]byte {
+func (t *Template) rename(copyNo int) [][]byte {
 	short, long, mail := shuffled(shortID, copyNo), shuffled(longID, copyNo), shuffled(amavis, copyNo)
 	out := make([][]byte, len(t.ids))
 	for i, was := range t.ids {
@@ -187,32 +186,42 @@ func (t *template) rename(copyNo int) [][]byte {
 	return out
 }
 
-// write writes lines, with BSD times or RFC 3339 ones. Copies follow each
+// Lines is how many lines a copy has.
+func (t *Template) Lines() int { return len(t.lines) }
+
+// Span is the time from the beginning of a copy to the next one's.
+func (t *Template) Span() time.Duration { return t.span }
+
+// Write writes lines, with BSD times or RFC 3339 ones. Copies follow each
 // other without a pause.
-func (t *template) write(w io.Writer, lines int, bsd bool) error {
+func (t *Template) Write(w io.Writer, lines int, bsd bool) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	var buf []byte
 	for n, copyNo := 0, 0; n < lines; copyNo++ {
 		ids := t.rename(copyNo)
 		shift := time.Duration(copyNo) * t.span
 		for i := 0; i < len(t.lines) && n < lines; i, n = i+1, n+1 {
-			buf = buf[:0]
-			if at := t.times[i].Add(shift); bsd {
-				buf = at.AppendFormat(buf, time.Stamp)
-			} else {
-				buf = at.AppendFormat(buf, "2006-01-02T15:04:05.000000-07:00")
-			}
-			buf = append(buf, ' ')
-			for _, p := range t.lines[i] {
-				buf = p.append(buf, copyNo, ids)
-			}
-			buf = append(buf, '\n')
+			buf = t.append(buf[:0], i, t.times[i].Add(shift), bsd, copyNo, ids)
 			if _, err := out.Write(buf); err != nil {
 				return err
 			}
 		}
 	}
 	return out.Flush()
+}
+
+// append appends a line of a copy.
+func (t *Template) append(buf []byte, i int, at time.Time, bsd bool, copyNo int, ids [][]byte) []byte {
+	if bsd {
+		buf = at.AppendFormat(buf, time.Stamp)
+	} else {
+		buf = at.AppendFormat(buf, "2006-01-02T15:04:05.000000-07:00")
+	}
+	buf = append(buf, ' ')
+	for _, p := range t.lines[i] {
+		buf = p.append(buf, copyNo, ids)
+	}
+	return append(buf, '\n')
 }
 
 // maxPID is the kernel's default for 64 bit, proc(5).

@@ -1,4 +1,4 @@
-package main
+package copylog
 
 import (
 	"bufio"
@@ -29,15 +29,33 @@ var waitingLines = []string{
 	"out1/smtp[6]: 4kZD%06[1]dz1T: to=<recipient%[1]d@example%[3]d.com>, relay=mx.example%[3]d.com[198.51.100.%[3]d]:25, delay=12, delays=0.1/0/10/2, dsn=4.7.1, status=deferred (host mx.example%[3]d.com[198.51.100.%[3]d] said: 450 4.7.1 <recipient%[1]d@example%[3]d.com>: Recipient address rejected: Greylisting in action, please come back later (in reply to RCPT TO command))",
 }
 
-// writeWaiting writes n such mails, a hundred a second from a time on.
-func writeWaiting(w io.Writer, n int, from time.Time) error {
+// gotThrough is what becomes of such a mail at last.
+var gotThrough = []string{
+	"out1/smtp[6]: 4kZD%06[1]dz1T: to=<recipient%[1]d@example%[3]d.com>, relay=mx.example%[3]d.com[198.51.100.%[3]d]:25, delay=7200, delays=7198/0/1/1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4bX7)",
+	"out1/qmgr[4]: 4kZD%06[1]dz1T: removed",
+}
+
+// appendWaiting appends a line of the mail with a number.
+func appendWaiting(buf []byte, at time.Time, line string, i int) []byte {
+	buf = at.AppendFormat(buf, "2006-01-02T15:04:05.000000-07:00 mx1 ")
+	return append(fmt.Appendf(buf, line, i, i%5000, i%200, i/5000), '\n')
+}
+
+// WaitingLines is how many lines each of WriteWaiting's mails has, and
+// MailLines how many with what becomes of it.
+var (
+	WaitingLines = len(waitingLines)
+	MailLines    = len(waitingLines) + len(gotThrough)
+)
+
+// WriteWaiting writes n such mails, a hundred a second from a time on.
+func WriteWaiting(w io.Writer, n int, from time.Time) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	var buf []byte
 	for i := range n {
 		at := from.Add(time.Duration(i) * 10 * time.Millisecond)
 		for _, l := range waitingLines {
-			buf = at.AppendFormat(buf[:0], "2006-01-02T15:04:05.000000-07:00 mx1 ")
-			buf = append(fmt.Appendf(buf, l, i, i%5000, i%200, i/5000), '\n')
+			buf = appendWaiting(buf[:0], at, l, i)
 			if _, err := out.Write(buf); err != nil {
 				return err
 			}
@@ -46,12 +64,27 @@ func writeWaiting(w io.Writer, n int, from time.Time) error {
 	return out.Flush()
 }
 
-// sentLines are a mail that is sent at once; %[1]s is its queue id.
-const sentLines = `%[2]s mx1 mx2/smtpd[9]: connect from new.example.net[192.0.2.7]
-%[2]s mx1 mx2/smtpd[9]: %[1]s: client=new.example.net[192.0.2.7]
-%[2]s mx1 mx2/cleanup[7]: %[1]s: message-id=<%[1]s@new.example.net>
-%[2]s mx1 mx2/qmgr[3]: %[1]s: from=<new@example.net>, size=400, nrcpt=1 (queue active)
-%[2]s mx1 mx2/smtpd[9]: disconnect from new.example.net[192.0.2.7] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5
-%[2]s mx1 mx2/smtp[5]: %[1]s: to=<new@example.com>, relay=mx.example.com[192.0.2.9]:25, delay=0.5, delays=0.1/0/0.2/0.2, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4bX7)
-%[2]s mx1 mx2/qmgr[3]: %[1]s: removed
-`
+// waitingMail is such a mail as a part of a Day.
+type waitingMail struct {
+	no, line   int
+	begin, end time.Time
+}
+
+func (w *waitingMail) at() time.Time {
+	if w.line < len(waitingLines) {
+		return w.begin.Add(time.Duration(w.line) * 5 * time.Millisecond)
+	}
+	return w.end
+}
+
+func (w *waitingMail) append(buf []byte) []byte {
+	if w.line < len(waitingLines) {
+		return appendWaiting(buf, w.at(), waitingLines[w.line], w.no)
+	}
+	return appendWaiting(buf, w.end, gotThrough[w.line-len(waitingLines)], w.no)
+}
+
+func (w *waitingMail) next() bool {
+	w.line++
+	return w.line < MailLines
+}
