@@ -68,7 +68,7 @@ func bench() (err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building rol-logpipe: %w\n%s", err, out)
 	}
-	for _, step := range []func() error{s.correlate, s.memory, s.database, s.parser, s.search} {
+	for _, step := range []func() error{s.correlate, s.memory, s.database, s.parser, s.search, s.service} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -139,6 +139,10 @@ func median[T cmp.Ordered](n int, one func() (T, error)) (T, error) {
 			return v, err
 		}
 		all = append(all, v)
+	}
+	if len(all) == 0 {
+		var none T
+		return none, fmt.Errorf("no results")
 	}
 	slices.Sort(all)
 	return all[len(all)/2], nil
@@ -291,8 +295,9 @@ func (s *settings) database() error {
 }
 
 // goBench runs Go benchmarks and returns their result lines.
-func goBench(pkg, which string) ([]string, error) {
-	c := exec.Command("go", "test", "-run", "^$", "-bench", which, "-benchmem", pkg)
+func goBench(pkg, which string, more ...string) ([]string, error) {
+	args := append([]string{"test", "-run", "^$", "-bench", which, "-benchmem"}, more...)
+	c := exec.Command("go", append(args, pkg)...)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", c, err, out)

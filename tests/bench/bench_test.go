@@ -13,3 +13,25 @@ func TestNumbers(t *testing.T) {
 		t.Error("metric reads a benchmark's line wrong")
 	}
 }
+
+func TestDescribe(t *testing.T) {
+	results := []string{
+		"BenchmarkX/each-2  1  5 ns/op  30 lines/s",
+		"BenchmarkX/each-least-2  1  5 ns/op  1 lines/s",
+		"BenchmarkX/each-2  1  5 ns/op  2000 lines/s",
+		"BenchmarkX/each-2  1  5 ns/op  1000 lines/s  7.25 MB",
+	}
+	got, err := describe(results, "X/each", []part{{"lines/s", "%s lines"}})
+	if err != nil || got != "1,000 lines" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got, err := describe(results, "X/each-least", []part{{"lines/s", "%s"}}); err != nil || got != "1.0" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := describe(results, "X/none", []part{{"lines/s", "%s"}}); err == nil {
+		t.Error("a benchmark that is not there was described")
+	}
+	if got, err := describe(results, "X/none", nil); got != "" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
