@@ -166,7 +166,7 @@ func check(c *cli.Context) error {
 
 const aboutDoctor = "Looks at Postfix, Amavis, rsyslog, journald, the clock, the spool and the logs named, " +
 	"and says what loses lines, what blurs them, and what to write where. It changes nothing.\n\n" +
-	"Ends with 0 if there is nothing to say, 1 if something is blurred, 2 if lines get lost.\n\n" +
+	"Ends with 0 if there is nothing to say but hints, 1 if something is blurred, 2 if lines get lost.\n\n" +
 	"Examples:\n  rol-logpipe doctor\n  rol-logpipe doctor /var/log/mail.log"
 
 func diagnose(c *cli.Context) error {

@@ -1,6 +1,7 @@
 package mysqlpool
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -139,6 +140,9 @@ func ReadFile(path string, further ...string) (*Config, error) {
 	}
 	file, err := config.ReadFile(path)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = sysexits.Errorf(sysexits.Config, "%w; a file in the form of mysql_table(5) names hosts, user, password and dbname", err)
+		}
 		return nil, err
 	}
 	c, err := fromFile(file, further)

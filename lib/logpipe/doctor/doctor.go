@@ -123,6 +123,7 @@ func runCommand(ctx context.Context, name string, args ...string) ([]byte, error
 // Run applies all rules and returns what they find, the worst first.
 func Run(ctx context.Context, opt Options) []Finding {
 	opt.defaults()
+	opt.Spool = absolute(opt.Spool)
 	h := &host{Options: opt, ctx: ctx}
 	h.expandLogs()
 	h.postfix()

@@ -387,3 +387,32 @@ found: lines lost 1, lines blurred 0, hints 1
 		t.Errorf("%v: %q", err, b.String())
 	}
 }
+
+// Names are those of the working directory, as everywhere.
+func TestRelativeNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("mail.log", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("open.db", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	found := Run(t.Context(), Options{Files: []string{"mail.log", "*.log", "none.log"}, Spool: "open.db", Databases: []string{"open.db"}})
+	var absent, readable, noDir int
+	for _, f := range found {
+		switch {
+		case strings.Contains(f.What, "followed file does not exist"):
+			absent++
+			if filepath.Base(f.Where) != "none.log" {
+				t.Errorf("%s: %s", f.Where, f.What)
+			}
+		case filepath.Base(f.Where) == "open.db" && strings.Contains(f.What, "everybody"):
+			readable++
+		case strings.Contains(f.What, "no directory"):
+			noDir++
+		}
+	}
+	if absent != 1 || readable != 1 || noDir != 1 {
+		t.Errorf("%d files are absent, %d databases readable, %d spools no directories: want one each\n%v", absent, readable, noDir, found)
+	}
+}

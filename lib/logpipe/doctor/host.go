@@ -19,6 +19,14 @@ const (
 // path is where a file of the host is.
 func (h *host) path(name string) string { return filepath.Join(h.Root, name) }
 
+// absolute is a name that may be relative to the working directory.
+func absolute(name string) string {
+	if abs, err := filepath.Abs(name); err == nil && name != "" {
+		return abs
+	}
+	return name
+}
+
 // exists reports whether the host has a file or directory.
 func (h *host) exists(name string) bool {
 	_, err := os.Stat(h.path(name))

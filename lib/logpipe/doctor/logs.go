@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,8 +25,9 @@ const (
 // expandLogs finds the followed files.
 func (h *host) expandLogs() {
 	for _, pattern := range h.Files {
+		pattern = absolute(pattern)
 		if !strings.ContainsAny(pattern, "*?[") {
-			h.logFiles = append(h.logFiles, filepath.Clean(pattern))
+			h.logFiles = append(h.logFiles, pattern)
 			continue
 		}
 		names := h.glob(pattern)

@@ -99,12 +99,15 @@ func size(n int64) string {
 // databases looks at where the rows go.
 func (h *host) databases() {
 	for _, db := range h.Databases {
-		kind, path, _ := strings.Cut(db, ":")
+		kind, path, ok := strings.Cut(db, ":")
+		if !ok || strings.Contains(kind, "/") { // as package store has it
+			kind, path = "sqlite", db
+		}
 		switch kind {
 		case "sqlite":
-			h.sqlite(path)
+			h.sqlite(absolute(path))
 		case "mysql":
-			h.mysql(path)
+			h.mysql(absolute(path))
 		}
 	}
 }
