@@ -68,6 +68,8 @@ type Pipe struct {
 	chunk Chunk
 	quiet time.Time // since when nobody writes; zero: that was said
 	said  complaint
+
+	looked func() // for tests: between the look and the question who writes
 }
 
 // pipeState is the state: what is to be read out of the pipe next.
@@ -387,12 +389,20 @@ func (p *Pipe) take(ctx context.Context, fd int) (bool, error) {
 		return true, p.put(ctx, fd, b[:whole], nil)
 	}
 	if len(b) <= MaxLine {
-		switch ended, full := pipeEnd(fd); {
-		case ended: // nobody will write the rest
+		if p.looked != nil {
+			p.looked()
+		}
+		ended, full := pipeEnd(fd)
+		if !ended && !full {
+			return false, nil
+		}
+		// The rest may have been written between the look and the question.
+		if now, err := p.peek(fd); err != nil || len(now) > len(b) {
+			return true, err
+		}
+		if ended { // nobody will write the rest
 			p.count.torn.Add(1)
 			return true, p.put(ctx, fd, b, newline)
-		case !full:
-			return false, nil
 		}
 	}
 	p.skip = true

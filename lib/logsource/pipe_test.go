@@ -266,6 +266,30 @@ func TestInput(t *testing.T) {
 	}
 }
 
+// The writer writes the rest and closes between the look at the pipe and the
+// question whether anybody will write more.
+func TestInputWrittenMeanwhile(t *testing.T) {
+	for _, rest := range []string{"line\ntwo\n", "line"} {
+		pl := newPlace(t)
+		r, w, err := os.Pipe()
+		pl.check(err)
+		t.Cleanup(func() { r.Close() })
+		_, err = w.WriteString("one ")
+		pl.check(err)
+		p := NewInput(r, "", pl.sink, PipeOptions{})
+		p.looked = func() {
+			if w != nil {
+				_, err := w.WriteString(rest)
+				pl.check(err)
+				pl.check(w.Close())
+				w = nil
+			}
+		}
+		pl.check(p.Run(t.Context()))
+		pl.expect(strings.Split(strings.TrimSuffix("one "+rest, "\n"), "\n")...)
+	}
+}
+
 // input is an open file of a kind with a content.
 func input(t *testing.T, kind, content string) *os.File {
 	t.Helper()

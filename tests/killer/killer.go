@@ -230,7 +230,9 @@ func (f Fault) interesting(tid int, name string, regs *syscall.PtraceRegs) bool 
 		return f.Says && regs.Rdi == 1
 	}
 	if len(f.Under) == 0 {
-		return true
+		// Go wakes its poller by a write to an eventfd, and ends when that fails.
+		path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(regs.Rdi)))
+		return name != "write" || !strings.HasPrefix(path, "anon_inode:")
 	}
 	path := ""
 	if at := byPath[name]; at != nil {
