@@ -97,7 +97,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// thrift has the collector run when the heap has grown by half, and not only
+// thrift has the collector run when the heap has grown by two fifths, and not only
 // when it has doubled: of a service that runs for years most of the heap is
 // open mails, which stay. GOGC in the environment overrides it.
 func thrift() {

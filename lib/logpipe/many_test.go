@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"github.com/rolmail/rolmail/lib/maillog"
 	"github.com/rolmail/rolmail/lib/maillog/flat"
 	"github.com/rolmail/rolmail/lib/maillog/trace"
+	"github.com/rolmail/rolmail/tests/peer"
 )
 
 // For the processes of TestManyOpenMails.
@@ -75,23 +74,13 @@ func manyFeeder(tr *trace.Tracer, now *time.Time) func(after time.Duration, form
 	}
 }
 
-var memoryLine = regexp.MustCompile(`(?m)^(VmRSS|VmHWM):\s+(\d+) kB`)
-
 // resident is what the process has in memory, now and at most, MB.
 func resident(t *testing.T) (now, most float64) {
-	b, err := os.ReadFile("/proc/self/status")
+	rss, peak, err := peer.Memory(os.Getpid())
 	if err != nil {
 		t.Skip(err)
 	}
-	for _, m := range memoryLine.FindAllStringSubmatch(string(b), -1) {
-		kb, _ := strconv.ParseFloat(m[2], 64)
-		if m[1] == "VmRSS" {
-			now = kb / 1024
-		} else {
-			most = kb / 1024
-		}
-	}
-	return now, most
+	return float64(rss) / (1 << 20), float64(peak) / (1 << 20)
 }
 
 // cpuTime is what the process has taken of the processors.

@@ -18,10 +18,10 @@ const spinTime = 50 * time.Microsecond
 // looks, and sleeps as soon as one comes later than spinTime: below some
 // 20,000 lines a second it costs nothing.
 type brisk struct {
-	fd    int
-	w     *waiter
-	fast  bool // the last one came within spinTime
-	sleep bool // it is no pipe, and a read of it would wait
+	fd     int
+	w      *waiter
+	fast   bool // the last one came within spinTime
+	blocks bool // it is no pipe, and a read of it would wait
 }
 
 func newBrisk(fd int, w *waiter) *brisk {
@@ -29,17 +29,17 @@ func newBrisk(fd int, w *waiter) *brisk {
 	// A pipe's reading end is this process's own; what a terminal is told,
 	// the shell behind it would have too.
 	var st unix.Stat_t
-	b.sleep = unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || unix.SetNonblock(fd, true) != nil
+	b.blocks = unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || unix.SetNonblock(fd, true) != nil
 	return b
 }
 
 // read reads what is there as soon as there is something.
 func (b *brisk) read(ctx context.Context, buf []byte) (int, error) {
-	for {
+	for ready := !b.blocks; ; ready = true {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if !b.sleep {
+		if ready {
 			n, err := readFD(b.fd, buf)
 			if err == unix.EAGAIN && b.fast {
 				n, err = b.spin(buf)
@@ -53,9 +53,6 @@ func (b *brisk) read(ctx context.Context, buf []byte) (int, error) {
 			return 0, err
 		}
 		b.fast = time.Since(begun) < spinTime
-		if n, err := readFD(b.fd, buf); err != unix.EAGAIN {
-			return n, err
-		}
 	}
 }
 

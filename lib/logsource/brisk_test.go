@@ -3,9 +3,7 @@ package logsource
 import (
 	"context"
 	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -77,52 +75,9 @@ func TestOmprogEndsUnderLoad(t *testing.T) {
 // TestOmprogOfNoPipe reads a file, and a socket, neither of which is made not
 // to wait: others may have the same description.
 func TestOmprogOfNoPipe(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "lines")
-	if err := os.WriteFile(name, []byte("one\ntwo\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{"file", "socket"} {
+		p := newPlace(t)
+		p.check(NewOmprog(input(t, kind, "one\ntwo\nthree\nfour"), io.Discard, p.sink, OmprogOptions{}).Run(t.Context()))
+		p.expect("one", "two", "three", "four")
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sink := newMemory(t)
-	if err := NewOmprog(f, io.Discard, sink, OmprogOptions{}).Run(t.Context()); err != nil {
-		t.Error(err)
-	}
-	a, b := socketPair(t)
-	go func() {
-		io.WriteString(b, "three\nfour")
-		b.Close()
-	}()
-	if err := NewOmprog(a, io.Discard, sink, OmprogOptions{}).Run(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if got := sink.lines[OmprogKey]; len(got) != 4 || got[3] != "four" {
-		t.Errorf("lines %q", got)
-	}
-}
-
-func socketPair(t *testing.T) (*os.File, net.Conn) {
-	t.Helper()
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	conn, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	f, err := other.(*net.UnixConn).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f, conn
 }

@@ -95,10 +95,7 @@ func (o *Omprog) Run(ctx context.Context) error {
 			return nilIfDone(ctx, o.rest(ctx))
 		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return ioError("standard input", err)
+			return nilIfDone(ctx, ioError("standard input", err))
 		}
 		o.end += n
 		if err := o.take(ctx); err != nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rolmail/rolmail/tests/peer"
 )
 
 // om is an Omprog and rsyslog's side of it.
@@ -260,7 +262,7 @@ func TestMain(m *testing.M) {
 
 func child(what, dir string) error {
 	if what == "trivial" {
-		return trivial(dir)
+		return peer.LeastChild(filepath.Join(dir, "diary"))
 	}
 	d, err := openDiary(filepath.Join(dir, "diary"))
 	if err != nil {
@@ -281,23 +283,4 @@ func child(what, dir string) error {
 		return err
 	}
 	return p.Run(context.Background())
-}
-
-// trivial is the least that answers omprog, to compare with: it trusts each
-// read to be a line.
-func trivial(dir string) error {
-	f, err := os.Create(filepath.Join(dir, "diary"))
-	if err != nil {
-		return err
-	}
-	b := make([]byte, 64<<10)
-	unix.Write(1, []byte("OK\n"))
-	for {
-		n, err := unix.Read(0, b)
-		if n <= 0 || err != nil {
-			return err
-		}
-		f.Write(b[:n])
-		unix.Write(1, []byte("OK\n"))
-	}
 }

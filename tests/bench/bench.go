@@ -311,6 +311,13 @@ func goBench(pkg, which string, more ...string) ([]string, error) {
 	return results, nil
 }
 
+// resultsOf are the result lines of one benchmark, whose name may end in the
+// number of processors.
+func resultsOf(results []string, name string) []string {
+	is := regexp.MustCompile(`^Benchmark` + regexp.QuoteMeta(name) + `(-[0-9]+)?\s`)
+	return slices.DeleteFunc(slices.Clone(results), func(line string) bool { return !is.MatchString(line) })
+}
+
 // metric finds the value of a unit in a benchmark's result line.
 func metric(result, unit string) string {
 	f := strings.Fields(result)
@@ -359,15 +366,13 @@ func (s *settings) search() error {
 		return err
 	}
 	for _, q := range searches {
-		i := slices.IndexFunc(results, func(r string) bool {
-			return regexp.MustCompile(`^BenchmarkSearch/` + q.name + `(-[0-9]+)?\s`).MatchString(r)
-		})
-		if i < 0 {
+		of := resultsOf(results, "Search/"+q.name)
+		if len(of) == 0 {
 			return fmt.Errorf("the store's benchmark has no Search/%s", q.name)
 		}
-		ns, err := strconv.ParseFloat(metric(results[i], "ns/op"), 64)
+		ns, err := strconv.ParseFloat(metric(of[0], "ns/op"), 64)
 		if err != nil {
-			return fmt.Errorf("%s: %w", results[i], err)
+			return fmt.Errorf("%s: %w", of[0], err)
 		}
 		s.add("search, first page of "+q.what+" in 6 million rows", fmt.Sprintf("%.2f ms", ns/1e6), "",
 			"go test -bench Search ./lib/maillog/store")

@@ -14,7 +14,7 @@ type figure struct {
 	beside        []part // of the third
 }
 
-// part is a metric as text; the unit "" is the text alone.
+// part is a metric as text.
 type part struct{ unit, format string }
 
 // figures are those of the service.
@@ -83,12 +83,12 @@ func (s *settings) service() error {
 // describe writes the medians of a benchmark's metrics.
 func describe(results []string, name string, parts []part) (string, error) {
 	var b strings.Builder
+	of := resultsOf(results, name)
 	for _, p := range parts {
-		i := -1
-		v, err := median(count(results, name), func() (float64, error) {
-			for i++; !isResult(results[i], name); i++ {
-			}
-			return strconv.ParseFloat(metric(results[i], p.unit), 64)
+		next := 0
+		v, err := median(len(of), func() (float64, error) {
+			next++
+			return strconv.ParseFloat(metric(of[next-1], p.unit), 64)
 		})
 		if err != nil {
 			return "", fmt.Errorf("%s: %s: %w", name, p.unit, err)
@@ -100,28 +100,4 @@ func describe(results []string, name string, parts []part) (string, error) {
 		fmt.Fprintf(&b, p.format, text)
 	}
 	return b.String(), nil
-}
-
-func count(results []string, name string) (n int) {
-	for _, r := range results {
-		if isResult(r, name) {
-			n++
-		}
-	}
-	return n
-}
-
-// isResult tells whether a line is that of a benchmark; its name may end in
-// the number of processors.
-func isResult(line, name string) bool {
-	rest, ok := strings.CutPrefix(line, "Benchmark"+name)
-	if !ok {
-		return false
-	}
-	first := strings.Fields(rest + " ")
-	if strings.HasPrefix(rest, "-") && len(first) > 0 {
-		_, err := strconv.Atoi(first[0][1:])
-		return err == nil
-	}
-	return strings.HasPrefix(rest, " ") || strings.HasPrefix(rest, "\t")
 }

@@ -2,13 +2,10 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rolmail/rolmail/lib/logpipe"
 	"github.com/rolmail/rolmail/lib/maillog/store"
 	"github.com/rolmail/rolmail/tests/copylog"
 	"github.com/rolmail/rolmail/tests/peer"
@@ -25,7 +23,11 @@ const childEnv = "ROL_BENCH_CHILD"
 
 func TestMain(m *testing.M) {
 	if file := os.Getenv(childEnv); file != "" {
-		os.Exit(leastChild(file))
+		if err := peer.LeastChild(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(peer.Run(m))
 }
@@ -61,14 +63,14 @@ func generatedLog(b *testing.B, lines int) string {
 // server load the same rows from a file, into tables of the same form.
 func BenchmarkMariaDBReplay(b *testing.B) {
 	lines := benchLines(b)
-	log, logpipe := generatedLog(b, lines), peer.Program(b, "rol-logpipe")
+	log, program := generatedLog(b, lines), peer.Program(b, "rol-logpipe")
 	db := peer.StartMariaDB(b)
 	var ours, bare time.Duration
 	n, rss := 0, int64(0)
 	for b.Loop() {
 		n++
 		name := fmt.Sprint("replay", n)
-		u, err := run(false, nil, logpipe, "--db", "mysql:"+db.CF(name), log)
+		u, err := run(false, nil, program, "--db", "mysql:"+db.CF(name), log)
 		check(b, err)
 		ours += u.wall
 		rss = max(rss, u.rss)
@@ -162,32 +164,10 @@ func (c *child) end(b *testing.B) {
 	unix.Close(c.out)
 }
 
-// leastChild is the least that answers omprog: it trusts each read to be one
-// line, and writes it to a file.
-func leastChild(file string) int {
-	f, err := unix.Open(file, unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND, 0o600)
-	if err != nil {
-		return 1
-	}
-	buf, ok := make([]byte, 64<<10), []byte("OK\n")
-	unix.Write(1, ok)
-	for {
-		n, err := unix.Read(0, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if n <= 0 || err != nil {
-			return 0
-		}
-		unix.Write(f, buf[:n])
-		unix.Write(1, ok)
-	}
-}
-
 // BenchmarkOmprog is the whole program, with a database, as a child that is
 // waited for at each line, as by rsyslogd, or at each 64th.
 func BenchmarkOmprog(b *testing.B) {
-	logpipe := peer.Program(b, "rol-logpipe")
+	program := peer.Program(b, "rol-logpipe")
 	data, err := os.ReadFile(generatedLog(b, min(benchLines(b), 300_000)))
 	check(b, err)
 	lines := bytes.SplitAfter(data, []byte("\n"))
@@ -197,7 +177,7 @@ func BenchmarkOmprog(b *testing.B) {
 			dir := b.TempDir()
 			conf := filepath.Join(dir, "rol.cf")
 			check(b, os.WriteFile(conf, []byte("maillog_spool_sync_each = "+each+"\n"), 0o600))
-			return startChild(b, nil, logpipe, "--omprog", "--config", conf, "--spool", filepath.Join(dir, "spool"), "--db", filepath.Join(dir, "db"))
+			return startChild(b, nil, program, "--omprog", "--config", conf, "--spool", filepath.Join(dir, "spool"), "--db", filepath.Join(dir, "db"))
 		}
 	}
 	least := func(b *testing.B) *child {
@@ -271,7 +251,7 @@ func BenchmarkRestart(b *testing.B) {
 }
 
 func benchRestart(b *testing.B, log string, newDB func() string) {
-	logpipe := peer.Program(b, "rol-logpipe")
+	program := peer.Program(b, "rol-logpipe")
 	var first, ingest time.Duration
 	var came, again float64
 	n := 0
@@ -281,7 +261,7 @@ func benchRestart(b *testing.B, log string, newDB func() string) {
 		conf := filepath.Join(dir, "rol.cf")
 		check(b, os.WriteFile(conf, nil, 0o600))
 		start := func() *exec.Cmd {
-			c := exec.Command(logpipe, "--config", conf, "--spool", filepath.Join(dir, "spool"), "--db", db, "--follow", log, filepath.Join(dir, "*.log"))
+			c := exec.Command(program, "--config", conf, "--spool", filepath.Join(dir, "spool"), "--db", db, "--follow", log, filepath.Join(dir, "*.log"))
 			c.Stderr = os.Stderr
 			c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			check(b, c.Start())
@@ -289,7 +269,7 @@ func benchRestart(b *testing.B, log string, newDB func() string) {
 		}
 		begun := time.Now()
 		c := start()
-		for !caughtUp(b, logpipe, filepath.Join(dir, "spool")) {
+		for !caughtUp(b, filepath.Join(dir, "spool")) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		ingest += time.Since(begun)
@@ -320,19 +300,10 @@ func benchRestart(b *testing.B, log string, newDB func() string) {
 
 // caughtUp tells whether a service has committed everything, and all mails
 // wait.
-func caughtUp(b *testing.B, logpipe, spool string) bool {
-	out, err := exec.Command(logpipe, "status", "--spool", spool, "--format", "json").Output()
-	if err != nil {
-		return false
-	}
-	var r struct {
-		Databases []struct {
-			Lines int64 `json:"lines"`
-			Lag   int64 `json:"lag_bytes"`
-		} `json:"databases"`
-	}
-	check(b, json.Unmarshal(out, &r))
-	return len(r.Databases) == 1 && r.Databases[0].Lines == waiting*int64(copylog.WaitingLines) && r.Databases[0].Lag == 0
+func caughtUp(b *testing.B, spool string) bool {
+	r, err := logpipe.Ask(b.Context(), spool)
+	return err == nil && len(r.Databases) == 1 && r.Databases[0].LagBytes == 0 &&
+		r.Databases[0].Lines == waiting*int64(copylog.WaitingLines)
 }
 
 func found(b *testing.B, db *store.DB, qid string) bool {
@@ -345,14 +316,10 @@ func found(b *testing.B, db *store.DB, qid string) bool {
 	return false
 }
 
-var highWater = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
-
 // peak is the most memory that a running process has had, MB.
 func peak(b *testing.B, c *exec.Cmd) float64 {
 	b.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Process.Pid))
+	_, most, err := peer.Memory(c.Process.Pid)
 	check(b, err)
-	kb, err := strconv.ParseFloat(string(highWater.FindSubmatch(status)[1]), 64)
-	check(b, err)
-	return kb * 1024 / 1e6
+	return float64(most) / 1e6
 }

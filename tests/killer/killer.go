@@ -231,16 +231,21 @@ func (f Fault) interesting(tid int, name string, regs *syscall.PtraceRegs) bool 
 	}
 	if len(f.Under) == 0 {
 		// Go wakes its poller by a write to an eventfd, and ends when that fails.
-		path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(regs.Rdi)))
-		return name != "write" || !strings.HasPrefix(path, "anon_inode:")
+		return name != "write" || !strings.HasPrefix(openAs(tid, regs), "anon_inode:")
 	}
 	path := ""
 	if at := byPath[name]; at != nil {
 		path = textAt(tid, at(regs))
 	} else {
-		path, _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(regs.Rdi)))
+		path = openAs(tid, regs)
 	}
 	return slices.ContainsFunc(f.Under, func(under string) bool { return strings.HasPrefix(path, under) })
+}
+
+// openAs is what the descriptor is that a call has first.
+func openAs(tid int, regs *syscall.PtraceRegs) string {
+	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(regs.Rdi)))
+	return path
 }
 
 // textAt reads a C string of a program that has stopped.

@@ -9,12 +9,10 @@ package soak
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rolmail/rolmail/lib/logpipe"
 	"github.com/rolmail/rolmail/lib/maillog/store"
 	"github.com/rolmail/rolmail/tests/copylog"
 	"github.com/rolmail/rolmail/tests/peer"
@@ -58,7 +57,7 @@ func TestSoak(t *testing.T) {
 		w.write(l)
 	}
 	w.close()
-	s.await(func(st *status) bool { return st.lines() >= w.n && st.Databases[0].Lag == 0 })
+	s.await(func(st *status) bool { return st.lines() >= w.n && st.Databases[0].LagBytes == 0 })
 	took := time.Since(begun)
 	samples := watch()
 	s.end()
@@ -186,43 +185,27 @@ func (s *service) end() {
 
 func (s *service) rows() tally { return count(s.t, s.db) }
 
-// status is what rol-logpipe status says, and what the system says.
+// status is what the service says of itself, and the system of its memory.
 type status struct {
-	at    time.Time
-	mb    float64
-	Spool struct{ Bytes int64 }
-
-	Databases []struct {
-		Lines    int64
-		Lag      int64            `json:"lag_bytes"`
-		GivenUp  map[string]int64 `json:"evicted_by_reason"`
-		Unparsed int64
-		Late     int64
-		Sessions int `json:"open_sessions"`
-		Legs     int `json:"open_legs"`
-		Scans    int `json:"open_scans"`
-		Waiting  int `json:"waiting_edges"`
-	}
+	*logpipe.Report
+	at time.Time
+	mb float64
 }
 
 // lines is how many lines are in the database.
 func (st *status) lines() int64 { return st.Databases[0].Lines }
 
-var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
-
 // look asks how the service is; nil: it does not say, yet.
 func (s *service) look() *status {
-	out, err := exec.Command(s.program, "status", "--spool", s.sp, "--format", "json").Output()
-	st := &status{at: time.Now()}
-	if err != nil || json.Unmarshal(out, st) != nil || len(st.Databases) != 1 {
+	r, err := logpipe.Ask(s.t.Context(), s.sp)
+	if err != nil || len(r.Databases) != 1 {
 		return nil
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if m := resident.FindSubmatch(b); err == nil && m != nil {
-		kb, _ := strconv.ParseFloat(string(m[1]), 64)
-		st.mb = kb * 1024 / 1e6
+	now, _, err := peer.Memory(s.cmd.Process.Pid)
+	if err != nil {
+		return nil
 	}
-	return st
+	return &status{Report: r, at: time.Now(), mb: float64(now) / 1e6}
 }
 
 // await waits for something.

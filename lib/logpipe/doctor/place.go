@@ -6,9 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/rolmail/rolmail/lib/config"
+	"github.com/rolmail/rolmail/lib/maillog/store"
 )
 
 // clock looks at what keeps this host's clock right, and at the database's.
@@ -99,9 +99,9 @@ func size(n int64) string {
 // databases looks at where the rows go.
 func (h *host) databases() {
 	for _, db := range h.Databases {
-		kind, path, ok := strings.Cut(db, ":")
-		if !ok || strings.Contains(kind, "/") { // as package store has it
-			kind, path = "sqlite", db
+		kind, path, err := store.Split(db)
+		if err != nil {
+			continue // the service says so when it starts
 		}
 		switch kind {
 		case "sqlite":

@@ -97,7 +97,7 @@ func Open(where string, mode Mode) (*DB, error) {
 // database, such as a password that others may read, and, when it is opened
 // for writing, for what befalls its hosts.
 func OpenLogged(where string, mode Mode, log *slog.Logger) (*DB, error) {
-	typ, name, err := splitWhere(where)
+	typ, name, err := Split(where)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func OpenLogged(where string, mode Mode, log *slog.Logger) (*DB, error) {
 // one day as an example: for people who make it themselves, or want to know.
 // The database need not exist, nor the file that where names.
 func DDL(where string) (string, error) {
-	typ, _, err := splitWhere(where)
+	typ, _, err := Split(where)
 	if err != nil {
 		return "", err
 	}
@@ -135,8 +135,8 @@ func DDL(where string) (string, error) {
 // exampleDay is the day whose table DDL shows.
 const exampleDay = "20261123"
 
-// splitWhere takes type:where apart.
-func splitWhere(where string) (typ, name string, err error) {
+// Split takes type:where apart. What names no type is an SQLite file.
+func Split(where string) (typ, name string, err error) {
 	typ, name, ok := strings.Cut(where, ":")
 	switch {
 	case !ok || strings.Contains(typ, "/"):
