@@ -24,6 +24,8 @@ type body struct {
 	first  []byte // the first bytes of the content, as of the opening
 	head   []byte // the first bytes that were read, HeadLen at most
 	before []byte // the bytes before off, tailLen at most
+	tail   []byte // the bytes before tailAt, as they were when it was recognised by them
+	tailAt int64
 
 	stat    unix.Stat_t // as seen last
 	changed time.Time   // when that differed from the look before
@@ -191,6 +193,7 @@ func (b *body) fits(id *ident) fit {
 		if n < id.tailLen || tailSum(buf[:n]) != id.tail {
 			return fitNone
 		}
+		b.tail, b.tailAt = append([]byte(nil), buf[:n]...), id.off
 	}
 	return fitWhole
 }
@@ -227,7 +230,9 @@ func (b *body) packedFits(id *ident) fit {
 // size is how many bytes of content a plain log has.
 func (b *body) size() int64 { return b.stat.Size - b.base }
 
-// begin sets the position.
+// begin sets the position. The log may have been truncated since it was
+// recognised: what it was recognised by is not read again, because by that its
+// copy must be.
 func (b *body) begin(off int64) error {
 	b.ident = ident{dev: b.dev, ino: b.ino, mtime: b.mtime, off: off}
 	b.fresh = true
@@ -237,7 +242,10 @@ func (b *body) begin(off int64) error {
 		if b.src.off != off {
 			return b.again(off)
 		}
-	} else if n := min(off, tailLen); n > 0 {
+	} else if n := min(off, tailLen); n > 0 && b.tailAt == off && int64(len(b.tail)) == n {
+		b.before = b.tail
+		b.ends(b.before)
+	} else if n > 0 {
 		b.before = make([]byte, n)
 		if _, err := b.f.ReadAt(b.before, b.base+off-n); err != nil && err != io.EOF {
 			return err
